@@ -1,0 +1,46 @@
+# make demo, make test: each sets up what it needs first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Extra arguments, such as make demo ARGS=--json
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo dev test lint types check bench-core clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try make PYTHON=python3.12")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+setup: $(STAMP) ## install the project and its tools into .venv
+
+demo: $(STAMP) ## fulfil 830 orders through a killed worker, and check every invariant
+	@$(BIN)/orchestrator demo $(ARGS)
+
+dev: $(STAMP) ## keep PostgreSQL, a broker, workers and beats up in the foreground
+	@$(BIN)/orchestrator dev $(ARGS)
+
+test: $(STAMP) ## run the tests, on real servers of their own
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP) ## ruff: style and mistakes
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(STAMP) ## mypy, strict
+	@$(BIN)/mypy
+
+check: lint types test ## all that CI checks
+
+bench-core: $(STAMP) ## figures against plain Celery, in one run
+	@$(BIN)/python -m benchmarks.core $(ARGS)
+
+clean: ## remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build dist

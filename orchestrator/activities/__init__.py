@@ -1,0 +1,1 @@
+"""Activities: the registered functions that steps call."""

@@ -1,0 +1,162 @@
+"""The action registry: which function a step's activity name stands for."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec, TypeVar, overload
+
+from orchestrator.activities.binding import Binding
+from orchestrator.activities.context import StepContext
+from orchestrator.errors import ConfigurationError, UnknownActivity
+from orchestrator.model.activity import mark
+from orchestrator.spelling import did_you_mean
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/-]{0,199}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activity:
+    """A registered function."""
+
+    #: What steps call it by.
+    name: str
+    #: The function as it was decorated.
+    function: Callable[..., Any]
+    #: Whether it writes through the ledger's own connection, so that its effect and its record commit together.
+    transactional: bool = False
+    #: Whether it is an `async def`.
+    is_async: bool = False
+    #: How its parameters are filled.
+    binding: Binding = field(repr=False, compare=False)
+
+    def bind(self, params: Mapping[str, Any], context: StepContext) -> dict[str, Any]:
+        """Keyword arguments for a call: JSON data coerced to the annotated types, and the context.
+
+        Raises:
+            InvalidInput: unknown, missing or ill-typed parameters; names each, and the fix.
+        """
+        return self.binding.bind(params, context)
+
+    def check(self, params_template: Mapping[str, Any]) -> list[str]:
+        """Problems of an input that are known before its expressions have values: unknown and missing parameters, and
+        constants of the wrong type. One sentence each."""
+        return self.binding.check(params_template)
+
+
+class Registry:
+    """Activities by name."""
+
+    def __init__(self) -> None:
+        self._activities: dict[str, Activity] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all activities, sorted."""
+        return tuple(sorted(self._activities))
+
+    def register(
+        self, function: Callable[..., Any], *, name: str | None = None, transactional: bool = False
+    ) -> Activity:
+        """Add a function, under its own name by default. The same function of a module imported again replaces itself.
+
+        Raises:
+            ConfigurationError: the name is taken or unfit, or the signature cannot be filled from a step's input.
+        """
+        chosen = _checked_name(function, name)
+        existing = self._activities.get(chosen)
+        if existing is not None and _origin(existing.function) != _origin(function):
+            raise ConfigurationError(
+                f'two activities are named "{chosen}": {_origin(existing.function)} and {_origin(function)}; '
+                'give one of them another name with @activity(name="...")'
+            )
+        activity = Activity(
+            name=chosen,
+            function=function,
+            transactional=transactional,
+            is_async=_is_async(function),
+            binding=Binding(chosen, function),
+        )
+        mark(function, chosen)
+        self._activities[chosen] = activity
+        return activity
+
+    def is_transactional(self, name: str) -> bool:
+        """Whether an activity is known here and transactional."""
+        found = self._activities.get(name)
+        return found is not None and found.transactional
+
+    def get(self, name: str) -> Activity:
+        """The activity of that name.
+
+        Raises:
+            UnknownActivity: there is none; suggests close names and says what to do.
+        """
+        try:
+            return self._activities[name]
+        except KeyError:
+            raise UnknownActivity(
+                f'no activity is named "{name}"{did_you_mean(name, self._activities) or "."} '
+                "Decorate its function with @activity and add its module to ORCHESTRATOR_MODULES"
+            ) from None
+
+
+#: The process's activities.
+registry = Registry()
+
+
+@overload
+def activity(function: Callable[P, R], /) -> Callable[P, R]: ...
+
+
+@overload
+def activity(*, name: str | None = None, transactional: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+
+def activity(
+    function: Callable[P, R] | None = None, /, *, name: str | None = None, transactional: bool = False
+) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
+    """Register a function as an activity and return it unchanged: it can still be called like any other.
+
+    Args:
+        name: what steps call it by; the function's own name by default.
+        transactional: it writes through `context.connection` only, so that its effect and its record commit together.
+
+    Raises:
+        ConfigurationError: another function has the name, or the signature cannot be filled from a step's input.
+    """
+
+    def decorate(decorated: Callable[P, R]) -> Callable[P, R]:
+        registry.register(decorated, name=name, transactional=transactional)
+        return decorated
+
+    return decorate if function is None else decorate(function)
+
+
+def _checked_name(function: Any, name: str | None) -> str:
+    if not callable(function):
+        raise ConfigurationError(f'@activity decorates functions, not {function!r}; write @activity(name="...")')
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigurationError(f"{_origin(function)} is a generator, which has no one result; return a list instead")
+    chosen: object = getattr(function, "__name__", None) if name is None else name
+    if not isinstance(chosen, str) or not _NAME.fullmatch(chosen):
+        raise ConfigurationError(
+            f"{chosen!r} cannot be an activity's name; give @activity(name=...) up to 200 letters, digits and _.:/-, "
+            "the first a letter or _"
+        )
+    return chosen
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+def _origin(function: Callable[..., Any]) -> str:
+    """Module and qualified name; equal for the same function of a module that is imported again."""
+    module = getattr(function, "__module__", "?")
+    return f"{module}.{getattr(function, '__qualname__', type(function).__qualname__)}"

@@ -1,0 +1,148 @@
+"""The Orchestrator: the engine, its worker side and a Celery application put together."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from functools import cached_property
+from typing import Any
+
+from celery import Celery
+from sqlalchemy.exc import DBAPIError
+
+from orchestrator.activities.registry import registry
+from orchestrator.config import Settings, load
+from orchestrator.current import set_current
+from orchestrator.dispatch.canvas import SEGMENT_TASK
+from orchestrator.dispatch.publish import Publisher
+from orchestrator.engine.core import Core
+from orchestrator.engine.service import Service
+from orchestrator.errors import DefinitionConflict, DefinitionError
+from orchestrator.ledger import database, definitions, migrate
+from orchestrator.recovery import tasks as recovery_tasks
+from orchestrator.recovery.sweeps import SWEEPS
+from orchestrator.runtime import bootsteps
+from orchestrator.runtime import tasks as runtime_tasks
+from orchestrator.runtime.owner import Node
+from orchestrator.runtime.worker import Worker
+
+logger = logging.getLogger("orchestrator")
+
+#: Without the first three, a half-open socket holds a worker for minutes; without the last two, messages of a killed
+#: worker come back after a hundred seconds.
+REDIS_OPTIONS = {
+    "socket_timeout": 10,
+    "socket_connect_timeout": 5,
+    "health_check_interval": 10,
+    "unacked_restore_interval": 5,
+    "unacked_restore_throttle": 1,
+}
+
+
+class Orchestrator(Service):
+    """Starts workflows, and makes Celery workers carry them out.
+
+    Makes no connection by itself; the first use does. With an application of yours, call `init_app` or give it here:
+    its own tasks, chords and result backend stay as they are. Without one, a Celery application of its own is made.
+
+    Args:
+        app: your Celery application.
+        settings: any of `orchestrator.Settings`, in place of ORCHESTRATOR_* variables.
+    """
+
+    def __init__(self, app: Celery | None = None, **settings: Any) -> None:
+        self._overrides = settings
+        self._app: Celery | None = None
+        if app is not None:
+            self.init_app(app)
+        set_current(self)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings in force; ConfigurationError names each wrong one."""
+        return load(**self._overrides)
+
+    @property
+    def app(self) -> Celery:
+        """The Celery application: yours, or one of our own."""
+        if self._app is None:
+            self.init_app(own_app(self.settings))
+        assert self._app is not None
+        return self._app
+
+    @cached_property
+    def core(self) -> Core:  # type: ignore[override]
+        """The engine's parts; made at the first use, without a connection."""
+        settings = self.settings
+        engine = database.connect(
+            settings.require_database_url(), pool_size=settings.pool_size, lock_timeout=settings.lock_timeout
+        )
+        return Core(settings, engine, Publisher(self.app))
+
+    @cached_property
+    def worker(self) -> Worker:
+        """What a worker process works with."""
+        return Worker(core=self.core, registry=registry, node=self._node)
+
+    def init_app(self, app: Celery) -> None:
+        """Add the orchestrator to a Celery application: its tasks, its worker bootstep, safe transport defaults."""
+        self._app = app
+        self._node = Node()
+        app.orchestrator = self
+        runtime_tasks.register(app, lambda: self.worker)
+        backend = app.tasks[SEGMENT_TASK].backend
+        recovery_tasks.register(app, lambda: (self.core, self._node.boot_id), backend)
+        bootsteps.install(app, lambda: self.worker, self.prepare_worker, self._sweep_now)
+        app.conf.broker_transport_options = REDIS_OPTIONS | dict(app.conf.broker_transport_options or {})
+        if app.conf.broker_connection_max_retries == 100:  # Celery's default
+            app.conf.broker_connection_max_retries = None
+
+    def prepare_worker(self) -> None:
+        """Import what the settings name and publish it, before the pool forks.
+
+        A bad or changed definition is logged and leaves the rest at work: executions are pinned to what is published.
+
+        Raises:
+            DatabaseUnavailable, SchemaNotMigrated, ConfigurationError: the worker cannot work at all.
+        """
+        database.ping(self.core.database)
+        migrate.require_migrated(self.core.database)
+        for problem in self.catalog.problems:
+            logger.error("definition cannot be loaded", extra={"reason": str(problem)})
+        with self.core.database.connect() as connection:
+            for definition in self.catalog.definitions:
+                try:
+                    tenant, new_version = self.settings.tenant, self.settings.dev_mode
+                    definitions.publish(connection, tenant, definition, new_version=new_version)
+                except (DefinitionConflict, DefinitionError, DBAPIError) as error:
+                    logger.error("definition is not published", extra={"reason": str(error)})
+
+    def _sweep_now(self) -> None:
+        """What waited while no worker was up need not wait for beat."""
+        for sweep in SWEEPS.values():
+            if interval := sweep.interval(self.settings):
+                self.core.publisher.sweep(sweep.name, self.settings.sweep_queue, max(interval * 2, 5))
+
+
+def own_app(settings: Settings) -> Celery:
+    """A Celery application with the settings that suit workflows best."""
+    app = Celery("orchestrator", broker=settings.require_broker_url(), backend=None, set_as_current=False)
+    app.conf.update(
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_default_queue=settings.default_queue,
+        worker_prefetch_multiplier=1,
+        worker_deduplicate_successful_tasks=False,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        task_send_sent_event=False,
+    )
+    return app
+
+
+def find_app(path: str) -> Celery:
+    """The Celery application at `module:attribute` (`app` by default)."""
+    module, _, attribute = path.partition(":")
+    found: Celery = getattr(importlib.import_module(module), attribute or "app")
+    return found

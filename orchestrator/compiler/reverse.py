@@ -1,0 +1,28 @@
+"""Which effects a failed execution undoes, and in which order. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from orchestrator.compiler.graph import Graph
+from orchestrator.model.snapshot import Attempted
+from orchestrator.model.state import StepStatus
+
+
+def reverse(graph: Graph, attempted: Iterable[Attempted]) -> tuple[str, ...]:
+    """Steps to compensate, in order.
+
+    Args:
+        attempted: steps that were attempted, in order of completion; the result is the reverse.
+    """
+    return tuple(found.path for found in reversed(list(attempted)) if _needs_undo(graph, found))
+
+
+def _needs_undo(graph: Graph, found: Attempted) -> bool:
+    step = graph.steps[found.path]
+    if step.compensation is None:
+        return False
+    if found.status is StepStatus.SUCCEEDED:
+        return True
+    # The outcome of an attempt that did not succeed is unknown, unless it could only commit with its success.
+    return step.compensate_on == "attempted" or (step.compensate_on is None and not found.transactional)

@@ -1,0 +1,98 @@
+"""Settings: one validated object, read from ORCHESTRATOR_* variables or given as keywords."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from orchestrator.errors import ConfigurationError
+
+#: Half of PostgreSQL's documented practical jsonb comfort; larger payloads belong in object storage, by reference.
+MAX_PAYLOAD = 1_048_576
+
+
+class Settings(BaseSettings):
+    """All settings of a process; every one is ORCHESTRATOR_<NAME> in the environment. Durations are seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="ORCHESTRATOR_", frozen=True, extra="forbid")
+
+    #: SQLAlchemy URL of the ledger, on psycopg 3.
+    database_url: SecretStr | None = None
+    #: Celery broker URL; Redis or RabbitMQ.
+    broker_url: SecretStr | None = None
+    #: Import names, comma-separated, of the modules and packages that hold definitions and activities.
+    modules: Annotated[tuple[str, ...], NoDecode] = ()
+    #: Queue of steps that name none.
+    default_queue: str = "orchestrator"
+    #: Queue of the sweeps.
+    sweep_queue: str = "orchestrator.sweeps"
+    #: Tenant of calls that name none.
+    tenant: str = "default"
+    #: Changed content under a published version becomes a new version instead of an error.
+    dev_mode: bool = False
+    #: Largest input or output, in bytes of JSON.
+    max_payload: PositiveInt = MAX_PAYLOAD
+    #: A segment yields to the broker after this long, so that long executions do not starve others.
+    segment_budget: PositiveFloat = 1.0
+    #: Database connections of one process.
+    pool_size: PositiveInt = 2
+    #: How long a statement waits for a lock, an idempotency key held in somebody's open transaction included.
+    lock_timeout: PositiveFloat = 10.0
+    #: A worker node says that it lives this often.
+    heartbeat_interval: PositiveFloat = 2.0
+    #: A node silent for this long is dead.
+    dead_after: PositiveFloat = 10.0
+    #: How often due timers are looked for; 0 switches the sweep off.
+    sweep_timers: float = Field(default=1.0, ge=0)
+    #: How often dead owners are looked for; 0 switches the sweep off.
+    sweep_owners: float = Field(default=2.0, ge=0)
+    #: How often overtaken ready steps are looked for; 0 switches the sweep off.
+    sweep_overtaken: float = Field(default=2.0, ge=0)
+    #: How often executions without a next step are looked for; 0 switches the sweep off.
+    sweep_stalled: float = Field(default=5.0, ge=0)
+    #: How often attempts past their timeout are looked for; 0 switches the sweep off.
+    sweep_deadlines: float = Field(default=1.0, ge=0)
+
+    @field_validator("modules", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _psycopg(cls, value: SecretStr | None) -> SecretStr | None:
+        """Accept the postgres:// forms that hosting platforms hand out."""
+        if value is None:
+            return None
+        url = value.get_secret_value()
+        for prefix in ("postgres://", "postgresql://"):
+            if url.startswith(prefix):
+                return SecretStr("postgresql+psycopg://" + url.removeprefix(prefix))
+        if not url.startswith("postgresql+psycopg://"):
+            raise ValueError("must be a PostgreSQL URL, postgresql://user:password@host:5432/name")
+        return value
+
+    def require_database_url(self) -> str:
+        """The ledger's URL; ConfigurationError when none is set."""
+        if self.database_url is None:
+            raise ConfigurationError("no database: set ORCHESTRATOR_DATABASE_URL, or try `orchestrator dev`")
+        return self.database_url.get_secret_value()
+
+    def require_broker_url(self) -> str:
+        """The broker's URL; ConfigurationError when none is set."""
+        if self.broker_url is None:
+            raise ConfigurationError("no broker: set ORCHESTRATOR_BROKER_URL, or try `orchestrator dev`")
+        return self.broker_url.get_secret_value()
+
+
+def load(**overrides: Any) -> Settings:
+    """Settings from the environment and keywords; ConfigurationError names each wrong one."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        lines = [f"ORCHESTRATOR_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+        raise ConfigurationError("\n".join(lines)) from None

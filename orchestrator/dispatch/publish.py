@@ -1,0 +1,111 @@
+"""The only publisher. It publishes what is committed; what it cannot publish, the sweeps will.
+
+A publish never raises for a broker that is away: the ready rows are the outbox, so nothing is lost but time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from celery import Celery, uuid
+from celery.canvas import Signature
+from kombu.exceptions import KombuError, OperationalError
+from redis.exceptions import RedisError
+
+from orchestrator.compiler.plan import Chord, Plan
+from orchestrator.dispatch.canvas import canvas, is_chord
+from orchestrator.errors import BrokerUnavailable
+
+logger = logging.getLogger("orchestrator.publish")
+
+#: Messages that one round trip to the broker carries.
+BATCH = 500
+#: What a broker that is away makes Celery raise.
+BROKER_ERRORS = (OperationalError, KombuError, RedisError, ConnectionError, TimeoutError, OSError)
+PROBE_TASK = "orchestrator.probe"
+SWEEP_TASK = "orchestrator.sweep"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Planned:
+    """A plan and the execution that it is for."""
+
+    execution_id: str
+    definition_id: str
+    plan: Plan
+
+
+class Publisher:
+    """Hands canvases to the broker."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+
+    def publish(self, plans: Sequence[Planned]) -> bool:
+        """Publish every part of the plans, many messages a round trip; False when the broker did not take them."""
+        messages = sum(_messages(planned.plan) for planned in plans)
+        if not messages:
+            return True
+        try:
+            with self._app.producer_or_acquire() as producer, _batched(producer, messages):
+                for planned in plans:
+                    for part in canvas(self._app, planned.plan, planned.execution_id, planned.definition_id):
+                        self._send(part, producer)
+        except BROKER_ERRORS as error:
+            logger.warning(
+                "broker did not take messages; sweeps publish them when it is back",
+                extra={"messages": messages, "reason": str(error)},
+            )
+            return False
+        return True
+
+    def probe(self, probe_id: int, queue: str) -> None:
+        """Send a probe behind everything in a queue: at the lowest priority there is."""
+        self._quietly(PROBE_TASK, (probe_id,), queue=queue, priority=self._lowest_priority())
+
+    def sweep(self, name: str, queue: str, expires: float) -> None:
+        """Ask a worker to sweep; worthless after `expires` seconds, when the next one is due."""
+        self._quietly(SWEEP_TASK, (name,), queue=queue, expires=expires)
+
+    def ping(self) -> None:
+        """One round trip to the broker; BrokerUnavailable when there is no answer."""
+        try:
+            with self._app.connection_for_write() as connection:
+                connection.ensure_connection(max_retries=1, interval_start=0, timeout=5)
+        except BROKER_ERRORS as error:
+            raise BrokerUnavailable(
+                f"no broker at {self._app.connection_for_write().as_uri()}: {error}; "
+                "check ORCHESTRATOR_BROKER_URL and that the server is up"
+            ) from None
+
+    def _send(self, part: Signature, producer: object) -> None:
+        """A chord's header goes out message by message: Celery's own sender would also write a counter to the
+        application's result backend, and drops the producer that batches."""
+        if not is_chord(part):
+            part.apply_async(producer=producer, retry=False)
+            return
+        group = uuid()
+        for header in part.tasks:
+            header.apply_async(producer=producer, add_to_parent=False, chord=part.body, group_id=group, retry=False)
+
+    def _quietly(self, task: str, arguments: tuple[object, ...], **options: object) -> None:
+        try:
+            self._app.signature(task, args=arguments, immutable=True).apply_async(retry=False, **options)
+        except BROKER_ERRORS as error:
+            logger.warning("broker did not take a message", extra={"task": task, "reason": str(error)})
+
+    def _lowest_priority(self) -> int:
+        """Redis counts priorities down from 0, RabbitMQ up."""
+        return 9 if self._app.connection_for_write().transport.driver_type == "redis" else 0
+
+
+def _batched(producer: Any, messages: int) -> AbstractContextManager[object]:
+    return producer.batch(BATCH) if messages > 1 else nullcontext()
+
+
+def _messages(plan: Plan) -> int:
+    return sum(len(part.header) if isinstance(part, Chord) else 1 for part in plan.parts)

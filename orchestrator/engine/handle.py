@@ -1,0 +1,88 @@
+"""A handle on an execution: what `start` returns."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Engine
+
+from orchestrator import clock
+from orchestrator.errors import ExecutionFailed, ExecutionNotFound, ResultTimeout
+from orchestrator.ledger import database as ledger_database
+from orchestrator.ledger import views
+from orchestrator.model.state import FINAL_EXECUTIONS, ExecutionStatus
+
+#: Polls begin this far apart and slow down to the second figure, in seconds.
+_POLL, _SLOWEST_POLL = 0.02, 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutionHandle:
+    """One execution, wherever it is. Everything is read from the ledger at each call."""
+
+    #: The execution's id.
+    id: str
+    #: Whether this start made it; False when its idempotency key was known.
+    created: bool
+    _database: Engine = field(repr=False)
+
+    def status(self) -> ExecutionStatus:
+        """Where the execution stands now."""
+        return ExecutionStatus(self._read()[0])
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the end and return the output.
+
+        Args:
+            timeout: seconds to wait; None waits for ever, 0 only looks.
+
+        Raises:
+            ExecutionFailed: it ended in any other way than succeeded.
+            ResultTimeout: it has not ended in time; it goes on all the same.
+        """
+        begun, poll = clock.elapsed(), _POLL
+        while True:
+            status, output, error = self._read()
+            if status == ExecutionStatus.SUCCEEDED:
+                return output
+            if status in FINAL_EXECUTIONS:
+                raise ExecutionFailed(self.id, status, error)
+            if timeout is not None and clock.elapsed() - begun + poll > timeout:
+                raise ResultTimeout(f"execution {self.id} is {status} after {timeout} s; it goes on, ask again later")
+            clock.pause(poll)
+            poll = min(poll * 1.5, _SLOWEST_POLL)
+
+    def events(self, after: int = 0) -> list[dict[str, Any]]:
+        """The history so far, oldest first, from behind the event with id `after`."""
+        found: list[dict[str, Any]] = []
+        while True:
+            with self._database.connect() as connection:
+                page = views.events(connection, self.id, after)
+            found += page
+            if not page:
+                return found
+            after = page[-1]["id"]
+
+    async def astatus(self) -> ExecutionStatus:
+        """`status`, awaitable."""
+        return await asyncio.to_thread(self.status)
+
+    async def aresult(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - same signature as its twin
+        """`result`, awaitable."""
+        return await asyncio.to_thread(self.result, timeout)
+
+    async def aevents(self, after: int = 0) -> list[dict[str, Any]]:
+        """`events`, awaitable."""
+        return await asyncio.to_thread(self.events, after)
+
+    def _read(self) -> tuple[str, Any, Any]:
+        def read() -> tuple[str, Any, Any] | None:
+            with self._database.connect() as connection:
+                return views.status(connection, self.id)
+
+        found = ledger_database.persist(read, give_up_after=30)
+        if found is None:
+            raise ExecutionNotFound(f"no execution has the id {self.id}; its start may not have committed")
+        return found

@@ -1,0 +1,162 @@
+"""Starting executions: validated at the edge, inserted by one statement, then published."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from orchestrator.authoring.schema import validate
+from orchestrator.compiler.compile import compile_plan
+from orchestrator.compiler.graph import Graph
+from orchestrator.dispatch.publish import Planned
+from orchestrator.engine.core import Core
+from orchestrator.errors import IdempotencyConflict, IdempotencyKeyHeld, InvalidInput, SchemaNotMigrated
+from orchestrator.ledger import database, executions
+from orchestrator.ledger.executions import NewExecution
+from orchestrator.model.identity import new_id
+from orchestrator.model.payload import digest, encode
+from orchestrator.model.snapshot import Snapshot
+from orchestrator.model.state import ExecutionStatus
+
+#: Executions that one statement inserts.
+CHUNK = 500
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """What a start may say beside its input."""
+
+    #: The same key and the same input give the same execution, for ever.
+    idempotency_key: str | None = None
+    #: Without a key: take the SHA-256 of the input's canonical JSON as the key.
+    key_from_input: bool = False
+    correlation_id: str | None = None
+    #: Seconds the execution may take; None takes the definition's.
+    timeout: float | None = None
+    labels: Mapping[str, str] | None = None
+    #: Not before this time, which must carry its zone.
+    start_at: datetime | None = None
+    #: Who starts it, for the history.
+    actor: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """The published definition that executions are pinned to."""
+
+    tenant: str
+    definition_id: str
+    graph: Graph
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Started:
+    """An execution, new or found under its idempotency key."""
+
+    execution_id: str
+    #: False when the key was known and this is the execution of the first start.
+    created: bool
+    #: Whether its root steps are to be published now.
+    ready: bool = False
+
+
+def prepare(target: Target, value: Any, options: Options, limit: int) -> NewExecution:
+    """Check an input and make it a row.
+
+    Raises:
+        InvalidInput: it does not fit the definition's input schema, or an option is unusable.
+        PayloadError: it is not JSON, or larger than `limit` bytes.
+    """
+    what = f"input of {target.graph.name}"
+    encoded = encode(value, limit=limit, what=what)
+    data = json.loads(encoded)
+    if target.graph.definition.input_schema is not None:
+        validate(data, target.graph.definition.input_schema, what)
+    if options.start_at is not None and options.start_at.tzinfo is None:
+        raise InvalidInput(f"start_at {options.start_at} has no time zone; use datetime.now(UTC) + ...")
+    if options.idempotency_key == "":
+        raise InvalidInput("the idempotency key is empty; leave it out or give a text")
+    if options.timeout is not None and options.timeout <= 0:
+        raise InvalidInput(f"timeout must be more than 0 seconds, not {options.timeout}")
+    hashed = digest(data)
+    return NewExecution(
+        id=str(new_id()),
+        input=encoded,
+        input_hash=hashed,
+        idempotency_key=options.idempotency_key or (hashed if options.key_from_input else None),
+        correlation_id=options.correlation_id,
+        labels=dict(options.labels) if options.labels else None,
+        actor=options.actor,
+        start_at=options.start_at,
+        timeout=options.timeout or target.graph.definition.timeout,
+    )
+
+
+def insert(connection: Connection, target: Target, news: Sequence[NewExecution]) -> list[Started]:
+    """Insert executions on a connection whose transaction is the caller's affair; in the order given.
+
+    Raises:
+        IdempotencyConflict: a key is held by an execution with another input.
+        IdempotencyKeyHeld: a key is held by a transaction that did not end within the lock timeout.
+    """
+    try:
+        inserted: dict[str, str] = {}
+        # Sorted over all chunks, so that two bulk starts with the same keys wait instead of deadlocking.
+        ordered = sorted(news, key=lambda new: new.idempotency_key or "")
+        for begin in range(0, len(ordered), CHUNK):
+            inserted |= _insert(connection, target, ordered[begin : begin + CHUNK])
+        keys = [new.idempotency_key for new in news if new.id not in inserted and new.idempotency_key]
+        held = {}
+        if keys:
+            held = executions.holders(connection, tenant=target.tenant, name=target.graph.name, keys=keys)
+    except DBAPIError as error:
+        raise _explained(error) from error
+    started = []
+    for new in news:
+        if new.id in inserted:
+            ready = inserted[new.id] == ExecutionStatus.RUNNING
+            started.append(Started(execution_id=new.id, created=True, ready=ready))
+            continue
+        holder = held[new.idempotency_key or ""]
+        if holder.input_hash != new.input_hash:
+            raise IdempotencyConflict(target.graph.name, holder.key, holder.id)
+        started.append(Started(execution_id=holder.id, created=False))
+    return started
+
+
+def _insert(connection: Connection, target: Target, news: Sequence[NewExecution]) -> dict[str, str]:
+    return executions.start(
+        connection,
+        news,
+        tenant=target.tenant,
+        definition_id=target.definition_id,
+        name=target.graph.name,
+        version=target.graph.version,
+        roots=json.dumps(target.graph.root_rows()),
+    )
+
+
+def _explained(error: DBAPIError) -> Exception:
+    state = database.sqlstate(error)
+    if state == "55P03":
+        return IdempotencyKeyHeld()
+    if state in database.NOT_MIGRATED:
+        return SchemaNotMigrated()
+    return error
+
+
+def publisher(core: Core, target: Target, started: Sequence[Started]) -> Callable[[], object]:
+    """What to call once the start is committed: publishes the root steps of the new executions."""
+    plan = compile_plan(target.graph, Snapshot(status=ExecutionStatus.RUNNING, ready=target.graph.roots))
+    plans = [
+        Planned(execution_id=new.execution_id, definition_id=target.definition_id, plan=plan)
+        for new in started
+        if new.ready
+    ]
+    return lambda: core.publisher.publish(plans)

@@ -1,0 +1,182 @@
+"""Every error that the orchestrator raises.
+
+    OrchestratorError
+    |- ConfigurationError            a setting is missing or wrong
+    |- Unavailable                   a server does not answer
+    |  |- DatabaseUnavailable
+    |  `- BrokerUnavailable
+    |- SchemaNotMigrated             the database is not at the release's schema
+    |- DefinitionError               a definition cannot be loaded; carries every problem found
+    |- DefinitionConflict            a published version's content has changed; carries the diff
+    |- UnknownDefinition
+    |- UnknownActivity
+    |- ExpressionError               a {{ }} value cannot be computed
+    |- InvalidInput                  a payload does not fit its schema
+    |- PayloadError                  a value is not JSON, or too large
+    |- IdempotencyConflict           the key was used with another input
+    |- IdempotencyKeyHeld            somebody's open transaction has just used the key
+    |- AttemptInProgress             a guarded task's key is being worked on
+    |- ExecutionNotFound
+    |- ExecutionFailed               result() of an execution that did not succeed
+    |- ResultTimeout
+    `- ActivityError                 raised by activities to say what kind of failure it is
+       |- BusinessError              the answer is no; never retried
+       `- TransientError             worth another attempt
+
+The first line of a class's docstring is its default message; its facts are attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class OrchestratorError(Exception):
+    """The orchestrator cannot do what was asked."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").splitlines()[0])
+
+
+class ConfigurationError(OrchestratorError):
+    """A setting is missing or wrong."""
+
+
+class Unavailable(OrchestratorError):
+    """A server does not answer."""
+
+
+class DatabaseUnavailable(Unavailable):
+    """The ledger's database does not answer; check ORCHESTRATOR_DATABASE_URL and that the server is up."""
+
+
+class BrokerUnavailable(Unavailable):
+    """The broker does not answer; check ORCHESTRATOR_BROKER_URL and that the server is up."""
+
+
+class SchemaNotMigrated(OrchestratorError):
+    """The database does not have this release's schema; apply it with `orchestrator migrate`."""
+
+
+class DefinitionError(OrchestratorError):
+    """A definition cannot be loaded.
+
+    Attributes:
+        source: the file or module that it came from.
+        problems: one sentence each, naming the step and the fix.
+    """
+
+    def __init__(self, source: str, problems: Sequence[str]) -> None:
+        self.source = source
+        self.problems = tuple(problems)
+        lines = [f"{source}: {problem}" for problem in self.problems]
+        super().__init__("\n".join(lines))
+
+
+class DefinitionConflict(OrchestratorError):
+    """A published definition's content has changed under the same version.
+
+    Attributes:
+        name, version: the published definition.
+        diff: unified diff from the published content to the new one.
+    """
+
+    def __init__(self, name: str, version: int, diff: str) -> None:
+        self.name, self.version, self.diff = name, version, diff
+        super().__init__(
+            f"definition {name} version {version} is published with other content; "
+            f"raise its version to {version + 1}, or set ORCHESTRATOR_DEV_MODE=1 to have that done for you.\n{diff}"
+        )
+
+
+class UnknownDefinition(OrchestratorError):
+    """No definition of that name and version is known."""
+
+
+class UnknownActivity(OrchestratorError):
+    """No activity of that name is registered; add its module to ORCHESTRATOR_MODULES."""
+
+
+class ExpressionError(OrchestratorError):
+    """A {{ }} value cannot be computed."""
+
+
+class InvalidInput(OrchestratorError):
+    """A payload does not fit its schema."""
+
+
+class PayloadError(OrchestratorError):
+    """A value is not JSON, or is larger than the limit."""
+
+
+class IdempotencyConflict(OrchestratorError):
+    """The idempotency key was used before with another input.
+
+    Attributes:
+        key: the idempotency key.
+        execution_id: the execution that holds it.
+    """
+
+    def __init__(self, definition: str, key: str, execution_id: str) -> None:
+        self.key, self.execution_id = key, execution_id
+        super().__init__(
+            f"{definition}: idempotency key {key!r} belongs to execution {execution_id} with another input; "
+            "use another key for another input"
+        )
+
+
+class IdempotencyKeyHeld(OrchestratorError):
+    """The idempotency key is held by a transaction that is still open; try again when it has ended."""
+
+
+class AttemptInProgress(OrchestratorError):
+    """A guarded task with this key is being worked on by a living owner; ask again later."""
+
+
+class ExecutionNotFound(OrchestratorError):
+    """No execution has that id; `orchestrator list` shows those that exist."""
+
+
+class ExecutionFailed(OrchestratorError):
+    """The execution ended without success.
+
+    Attributes:
+        execution_id, status: which one, and its final status.
+        error: the error as recorded, a mapping with category, name and message; None when there was none.
+    """
+
+    def __init__(self, execution_id: str, status: str, error: dict[str, object] | None) -> None:
+        self.execution_id, self.status, self.error = execution_id, status, error
+        reason = f": {error.get('name')}: {error.get('message')}" if error else ""
+        super().__init__(f"execution {execution_id} ended {status}{reason}")
+
+
+class ResultTimeout(OrchestratorError):
+    """The execution did not end in time; it goes on, ask again later."""
+
+
+class ActivityError(OrchestratorError):
+    """An activity failed.
+
+    Attributes:
+        category: business, transient or system; decides whether another attempt is made.
+        name: a stable name that definitions may refer to; the class's own name by default.
+    """
+
+    category = "system"
+
+    def __init__(self, message: str | None = None, *, name: str | None = None) -> None:
+        self.name = name or type(self).__name__
+        super().__init__(message)
+
+
+class BusinessError(ActivityError):
+    """The answer is no: another attempt would get the same one."""
+
+    category = "business"
+
+
+class TransientError(ActivityError):
+    """The outside world is busy or away: another attempt may succeed."""
+
+    category = "transient"

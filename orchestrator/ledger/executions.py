@@ -1,0 +1,216 @@
+"""Starting and finishing executions.
+
+A start is one statement: execution, root steps and first events, or nothing. Concurrent starts under one key meet at
+the unique index: the second waits for the first's commit, inserts nothing, and then reads, in a second statement, what
+the first made (in the same statement its snapshot would be too old).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from orchestrator.ledger.tables import OPEN
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewExecution:
+    """What an execution is started with."""
+
+    id: str
+    #: JSON text, and the SHA-256 of its canonical form.
+    input: str
+    input_hash: str
+    idempotency_key: str | None = None
+    correlation_id: str | None = None
+    labels: dict[str, str] | None = None
+    actor: str | None = None
+    start_at: datetime | None = None
+    #: Seconds that it may take; None is unlimited.
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Existing:
+    """An execution that holds an idempotency key."""
+
+    id: str
+    key: str
+    input_hash: str
+
+
+#: Rows are inserted in the order of their keys: two bulk starts with the same keys then wait instead of deadlocking.
+START = text("""
+WITH r AS (
+    SELECT * FROM jsonb_to_recordset(CAST(:executions AS jsonb)) AS r(
+        id uuid, input jsonb, input_hash text, idempotency_key text, correlation_id text, labels jsonb, actor text,
+        start_at timestamptz, timeout float8)
+), x AS (
+    INSERT INTO orchestrator.execution (id, tenant, definition_id, definition_name, definition_version, status, input,
+        input_hash, idempotency_key, correlation_id, labels, actor, start_at, deadline)
+    SELECT r.id, :tenant, :definition, :name, :version,
+           CASE WHEN r.start_at > clock_timestamp() THEN 'created' ELSE 'running' END, r.input, r.input_hash,
+           r.idempotency_key, r.correlation_id, coalesce(r.labels, '{}'::jsonb), r.actor, r.start_at,
+           greatest(r.start_at, clock_timestamp()) + r.timeout * interval '1 second'
+    FROM r ORDER BY r.idempotency_key, r.id
+    ON CONFLICT DO NOTHING RETURNING id, tenant, status, start_at, actor
+), s AS (
+    INSERT INTO orchestrator.step (execution_id, path, tenant, status, queue, ready_xid, ready_at, due_at)
+    SELECT x.id, q.path, x.tenant, CASE x.status WHEN 'created' THEN 'waiting' ELSE 'ready' END, q.queue,
+           CASE x.status WHEN 'created' THEN NULL ELSE pg_current_xact_id() END, clock_timestamp(),
+           CASE x.status WHEN 'created' THEN x.start_at END
+    FROM x, jsonb_to_recordset(CAST(:roots AS jsonb)) AS q(path text, queue text)
+    RETURNING execution_id, path, tenant, status
+), e AS (
+    INSERT INTO orchestrator.event (execution_id, tenant, type, path, data)
+    SELECT id, tenant, 'execution_' || status, NULL, jsonb_strip_nulls(jsonb_build_object('actor', actor)) FROM x
+    UNION ALL SELECT execution_id, tenant, 'step_' || status, path, NULL FROM s
+)
+SELECT id, status FROM x
+""")
+
+HOLDERS = text("""
+SELECT id, idempotency_key, input_hash FROM orchestrator.execution
+WHERE tenant = :tenant AND definition_name = :name AND idempotency_key = ANY(:keys)
+""")
+
+#: For last steps that did not see each other; and for recovery.
+FINISH = text(f"""
+WITH x AS (
+    UPDATE orchestrator.execution SET status = 'succeeded', output = CAST(:result AS jsonb),
+           settled_at = clock_timestamp()
+    WHERE id = :execution AND status = 'running' AND NOT EXISTS (
+        SELECT FROM orchestrator.step WHERE execution_id = :execution AND status IN ({OPEN}))
+    RETURNING id, tenant, output
+), e AS (
+    INSERT INTO orchestrator.event (execution_id, tenant, type, data)
+    SELECT id, tenant, 'execution_succeeded', jsonb_build_object('output', output) FROM x
+)
+SELECT id FROM x
+""")
+
+#: An output that does not fit its schema fails the execution after its last step.
+FLAG_FAILING = text("""
+WITH x AS (
+    UPDATE orchestrator.execution SET status = 'failing', error = CAST(:error AS jsonb)
+    WHERE id = :execution AND status = 'running' RETURNING id, tenant, error
+), e AS (
+    INSERT INTO orchestrator.event (execution_id, tenant, type, data)
+    SELECT id, tenant, 'execution_failing', jsonb_build_object('error', error) FROM x
+)
+SELECT id FROM x
+""")
+
+OUTPUTS = text("""
+SELECT path, output FROM orchestrator.step WHERE execution_id = :execution AND path = ANY(:paths)
+  AND status = 'succeeded'
+""")
+
+#: What a step left, for its compensation.
+STEP_RESULT = text("SELECT output, error FROM orchestrator.step WHERE execution_id = :execution AND path = :path")
+
+ABOUT = text("""
+SELECT definition_id, tenant, status, input, correlation_id, labels FROM orchestrator.execution WHERE id = :execution
+""")
+
+
+def start(
+    connection: Connection,
+    executions: Sequence[NewExecution],
+    *,
+    tenant: str,
+    definition_id: str,
+    name: str,
+    version: int,
+    roots: str,
+) -> dict[str, str]:
+    """Insert the executions whose idempotency keys are free, with their root steps (a JSON array).
+
+    Returns:
+        id -> status (running, or created for a later start) of those inserted; the others' keys are held already.
+    """
+    rows = connection.execute(
+        START,
+        {
+            "executions": _records(executions),
+            "tenant": tenant,
+            "definition": definition_id,
+            "name": name,
+            "version": version,
+            "roots": roots,
+        },
+    )
+    return {str(row.id): row.status for row in rows}
+
+
+def _records(executions: Sequence[NewExecution]) -> str:
+    """A JSON array of the new rows; inputs are JSON already and are pasted, not parsed again."""
+    records = []
+    for new in executions:
+        rest: dict[str, Any] = {
+            "id": new.id,
+            "input_hash": new.input_hash,
+            "idempotency_key": new.idempotency_key,
+            "correlation_id": new.correlation_id,
+            "labels": new.labels,
+            "actor": new.actor,
+            "start_at": new.start_at.isoformat() if new.start_at else None,
+            "timeout": new.timeout,
+        }
+        records.append(f'{json.dumps(rest)[:-1]}, "input": {new.input}}}')
+    return f"[{','.join(records)}]"
+
+
+def holders(connection: Connection, *, tenant: str, name: str, keys: Sequence[str]) -> dict[str, Existing]:
+    """idempotency key -> the execution that holds it."""
+    rows = connection.execute(HOLDERS, {"tenant": tenant, "name": name, "keys": list(keys)})
+    return {row[1]: Existing(id=str(row[0]), key=row[1], input_hash=row[2]) for row in rows}
+
+
+def finish(connection: Connection, execution_id: str, result: str) -> bool:
+    """End a running execution that has no open step; False when it has, or has ended already."""
+    return connection.execute(FINISH, {"execution": execution_id, "result": result}).first() is not None
+
+
+def flag_failing(connection: Connection, execution_id: str, error: str) -> bool:
+    """Flag a running execution as failing for an error outside any step; False when it no longer runs."""
+    return connection.execute(FLAG_FAILING, {"execution": execution_id, "error": error}).first() is not None
+
+
+def outputs(connection: Connection, execution_id: str, paths: Sequence[str]) -> dict[str, Any]:
+    """path -> output of those of the steps that have succeeded."""
+    rows = connection.execute(OUTPUTS, {"execution": execution_id, "paths": list(paths)})
+    return {row[0]: row[1] for row in rows}
+
+
+def step_result(connection: Connection, execution_id: str, path: str) -> tuple[Any, Any]:
+    """Output and error that a step left; None for what it has not."""
+    row = connection.execute(STEP_RESULT, {"execution": execution_id, "path": path}).first()
+    return (row[0], row[1]) if row else (None, None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class About:
+    """An execution's own row, as far as the engine needs it."""
+
+    definition_id: str
+    tenant: str
+    status: str
+    input: Any
+    correlation_id: str | None
+    labels: dict[str, str]
+
+
+def about(connection: Connection, execution_id: str) -> About | None:
+    """The execution's row; None when there is none."""
+    row = connection.execute(ABOUT, {"execution": execution_id}).first()
+    if row is None:
+        return None
+    return About(
+        definition_id=str(row[0]), tenant=row[1], status=row[2], input=row[3], correlation_id=row[4], labels=row[5]
+    )

@@ -1,0 +1,117 @@
+"""Flag, drain, undo: how an execution stops going forward.
+
+The flag (status failing, cancelling ...) commits first. Then the drain halts every open forward row: running attempts
+stay and may settle, the rest is cancelled. A claim that commits after a drain's snapshot either updated a row that the
+drain waited for, or inserted one that the drain did not see; hence the drain repeats until it finds nothing, each time
+with a new snapshot, and after the flag's commit no statement can insert another.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, text
+
+from orchestrator.ledger.tables import OPEN
+from orchestrator.model.identity import undo_path
+from orchestrator.model.snapshot import Attempted
+from orchestrator.model.state import StepStatus
+
+DRAIN = text(f"""
+WITH h AS (
+    UPDATE orchestrator.step SET halt = true, ready_xid = NULL,
+           status = CASE status WHEN 'running' THEN status ELSE 'cancelled' END,
+           due_at = CASE status WHEN 'running' THEN due_at END,
+           settled_at = CASE status WHEN 'running' THEN NULL ELSE clock_timestamp() END
+    WHERE execution_id = :execution AND undoes IS NULL AND NOT halt AND status IN ({OPEN})
+    RETURNING path, status, tenant, attempt
+), e AS (
+    INSERT INTO orchestrator.event (execution_id, tenant, type, path, attempt)
+    SELECT :execution, tenant, 'step_cancelled', path, attempt FROM h WHERE status = 'cancelled'
+)
+SELECT count(*) FROM h
+""")
+
+#: In order of completion: the order of the settling events, as clocks may stand or step back.
+ATTEMPTED = text("""
+SELECT s.path, s.status, s.transactional FROM orchestrator.step s
+WHERE s.execution_id = :execution AND s.undoes IS NULL AND s.attempt > 0
+ORDER BY (SELECT max(e.id) FROM orchestrator.event e WHERE e.execution_id = s.execution_id AND e.path = s.path
+          AND e.type IN ('step_succeeded', 'step_failed', 'step_cancelled', 'step_timed_out'))
+""")
+
+_DRAINED = f"""
+    id = :execution AND status IN ('failing', 'cancelling', 'timing_out') AND NOT EXISTS (
+        SELECT FROM orchestrator.step WHERE execution_id = :execution AND undoes IS NULL AND status IN ({OPEN}))
+"""
+
+BEGIN_UNDO = text(f"""
+WITH x AS (
+    UPDATE orchestrator.execution SET status = 'compensating' WHERE {_DRAINED} RETURNING id, tenant
+), n AS (
+    INSERT INTO orchestrator.step (execution_id, path, tenant, status, undoes, parents, queue, ready_xid, ready_at)
+    SELECT x.id, r.path, x.tenant, r.status, r.undoes, r.parents, r.queue,
+           CASE r.status WHEN 'ready' THEN pg_current_xact_id() END, clock_timestamp()
+    FROM x, jsonb_to_recordset(CAST(:rows AS jsonb))
+         AS r(path text, status text, undoes text, parents jsonb, queue text)
+    RETURNING path, status, tenant
+), e AS (
+    INSERT INTO orchestrator.event (execution_id, tenant, type, path)
+    SELECT id, tenant, 'execution_compensating', NULL FROM x
+    UNION ALL SELECT :execution, tenant, 'step_' || status, path FROM n
+)
+SELECT id FROM x
+""")
+
+END = text(f"""
+WITH x AS (
+    UPDATE orchestrator.execution SET settled_at = clock_timestamp(), status = CASE status
+           WHEN 'failing' THEN 'failed' WHEN 'cancelling' THEN 'cancelled' ELSE 'timed_out' END
+    WHERE {_DRAINED} RETURNING id, tenant, status
+), e AS (
+    INSERT INTO orchestrator.event (execution_id, tenant, type) SELECT id, tenant, 'execution_' || status FROM x
+)
+SELECT status FROM x
+""")
+
+RUNNING = text("""
+SELECT count(*) FROM orchestrator.step WHERE execution_id = :execution AND undoes IS NULL AND status = 'running'
+""")
+
+
+def drain(connection: Connection, execution_id: str) -> int:
+    """Halt every open forward step of a flagged execution; the number of attempts that still run."""
+    while connection.execute(DRAIN, {"execution": execution_id}).scalar_one():
+        pass
+    return int(connection.execute(RUNNING, {"execution": execution_id}).scalar_one())
+
+
+def attempted(connection: Connection, execution_id: str) -> list[Attempted]:
+    """Forward steps that were attempted, in order of completion."""
+    return [
+        Attempted(path=row[0], status=StepStatus(row[1]), transactional=row[2])
+        for row in connection.execute(ATTEMPTED, {"execution": execution_id})
+    ]
+
+
+def begin_undo(connection: Connection, execution_id: str, undo: Sequence[tuple[str, str]]) -> bool:
+    """Start compensating a drained execution, if nobody else did and no attempt still runs.
+
+    Args:
+        undo: path of the step to undo and queue of its compensation, in order; each waits for the one before it.
+    """
+    rows = []
+    for index, (path, queue) in enumerate(undo):
+        row: dict[str, object] = {"path": undo_path(path), "undoes": path, "queue": queue}
+        if index == 0:
+            rows.append(row | {"status": StepStatus.READY})
+        else:
+            rows.append(row | {"status": StepStatus.BLOCKED, "parents": [undo_path(undo[index - 1][0])]})
+    return connection.execute(BEGIN_UNDO, {"execution": execution_id, "rows": json.dumps(rows)}).first() is not None
+
+
+def end(connection: Connection, execution_id: str) -> str | None:
+    """End a drained execution that has nothing to undo; its final status, or None when it was not ours to end."""
+    status: str | None = connection.execute(END, {"execution": execution_id}).scalar()
+    return status

@@ -1,0 +1,57 @@
+"""Brings the database to this release's schema, with Alembic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine
+
+from orchestrator.errors import ConfigurationError, SchemaNotMigrated
+from orchestrator.ledger.tables import SCHEMA
+
+
+def script_location() -> Path:
+    """The folder of migrations: inside the installed package, or at the top of a source checkout."""
+    package = Path(__file__).resolve().parent.parent
+    for place in (package / "migrations", package.parent / "migrations"):
+        if (place / "env.py").is_file():
+            return place
+    raise ConfigurationError(f"the migrations are missing beside {package}; install the package again")
+
+
+def migrate(engine: Engine, revision: str = "head") -> str:
+    """Upgrade to a revision (the newest by default) and return the revision now in force.
+
+    Several at once are safe: an advisory lock lets one work while the others wait and then find nothing to do.
+    """
+    config = _config()
+    with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    return current(engine) or ""
+
+
+def current(engine: Engine) -> str | None:
+    """The revision in force; None for a database never migrated."""
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"version_table_schema": SCHEMA})
+        return context.get_current_revision()
+
+
+def require_migrated(engine: Engine) -> None:
+    """SchemaNotMigrated unless the database is at this release's newest revision."""
+    head, found = ScriptDirectory.from_config(_config()).get_current_head(), current(engine)
+    if found != head:
+        raise SchemaNotMigrated(
+            f"the database is at revision {found or 'none'}, this release needs {head}; run `orchestrator migrate`"
+        )
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(script_location()))
+    return config

@@ -1,0 +1,170 @@
+"""Worker nodes: heartbeats, burials, and the release of dead owners' claims.
+
+An owner's name is its node's boot id, a dot, and the process (or thread) in it. Release is the only statement that
+turns running back to ready; the fencing token makes a release of a living owner harmless: its settle writes nothing.
+
+A node buries others only if it has itself been heard without a gap for as long as silence means death: after an outage
+of the database every node looks silent, and the first one back must not bury the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, TextClause, text
+
+REGISTER = text("""
+INSERT INTO orchestrator.worker (boot_id, tenant, name, queues, children, pid)
+VALUES (:boot, :tenant, :name, :queues, :children, :pid)
+""")
+
+#: Zero rows: this node was buried, and its claims were given to others.
+BEAT = text("""
+UPDATE orchestrator.worker SET
+    alive_since = CASE WHEN seen < clock_timestamp() - CAST(:gap AS float8) * interval '1 second'
+                       THEN clock_timestamp() ELSE alive_since END,
+    seen = clock_timestamp(), children = :children, queues = :queues
+WHERE boot_id = :boot AND buried_at IS NULL
+""")
+
+STOP = text(
+    "UPDATE orchestrator.worker SET stopped_at = clock_timestamp() WHERE boot_id = :boot AND stopped_at IS NULL"
+)
+
+BURY = text("""
+WITH dead AS MATERIALIZED (
+    SELECT boot_id FROM orchestrator.worker
+    WHERE buried_at IS NULL AND stopped_at IS NULL
+      AND seen < (SELECT clock_timestamp()) - CAST(:silence AS float8) * interval '1 second'
+      AND EXISTS (SELECT FROM orchestrator.worker me WHERE me.boot_id = :observer AND me.buried_at IS NULL
+                  AND me.alive_since < clock_timestamp() - CAST(:silence AS float8) * interval '1 second'
+                  AND me.seen > clock_timestamp() - CAST(:silence AS float8) * interval '1 second' / 2)
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE orchestrator.worker w SET buried_at = clock_timestamp() FROM dead
+WHERE w.boot_id = dead.boot_id AND w.buried_at IS NULL
+  AND w.seen < clock_timestamp() - CAST(:silence AS float8) * interval '1 second'
+RETURNING w.boot_id, w.name
+""")
+
+_RELEASE = """
+WITH held AS MATERIALIZED (
+    SELECT execution_id, path, owner FROM orchestrator.step WHERE status = 'running' AND <whose> FOR UPDATE <waiting>
+), r AS (
+    UPDATE orchestrator.step s SET owner = NULL, due_at = NULL,
+           status = CASE WHEN s.halt THEN 'cancelled' ELSE 'ready' END,
+           ready_xid = CASE WHEN NOT s.halt THEN pg_current_xact_id() END, ready_at = clock_timestamp(),
+           settled_at = CASE WHEN s.halt THEN clock_timestamp() END
+    FROM held
+    WHERE s.execution_id = held.execution_id AND s.path = held.path AND s.status = 'running' AND s.owner = held.owner
+    RETURNING s.execution_id, s.path, s.tenant, s.attempt, s.status, held.owner
+), e AS (
+    INSERT INTO orchestrator.event (execution_id, tenant, type, path, attempt, data)
+    SELECT execution_id, tenant, CASE status WHEN 'ready' THEN 'step_released' ELSE 'step_cancelled' END, path, attempt,
+           jsonb_build_object('owner', owner) FROM r
+)
+SELECT execution_id, path, status FROM r
+"""
+
+
+def _release(whose: str, waiting: str = "SKIP LOCKED") -> TextClause:
+    return text(_RELEASE.replace("<whose>", whose).replace("<waiting>", waiting))
+
+
+#: Waits for the dead owner's last statement, which may still be at work.
+RELEASE_OWNER = _release("owner = :owner", waiting="")
+#: Of nodes that are gone.
+RELEASE_GONE = _release("""EXISTS (
+    SELECT FROM orchestrator.worker w WHERE (w.buried_at IS NOT NULL OR w.stopped_at IS NOT NULL)
+      AND w.boot_id = split_part(owner, '.', 1))""")
+#: Of pool children that their living node no longer lists. A child's first claim may precede the first heartbeat that
+#: lists it, so only older claims count.
+RELEASE_LOST_CHILDREN = _release("""EXISTS (
+    SELECT FROM orchestrator.worker w WHERE w.buried_at IS NULL AND w.stopped_at IS NULL
+      AND w.boot_id = split_part(owner, '.', 1) AND cardinality(w.children) > 0
+      AND NOT split_part(split_part(owner, '.', 2), '-', 1)::int = ANY(w.children || w.pid)
+      AND started_at < w.seen - interval '5 seconds')""")
+
+RELEASE_RECORDS = text("""
+UPDATE orchestrator.idempotency_record r SET status = 'ready', owner = NULL
+WHERE r.status = 'running' AND (r.owner = :owner OR EXISTS (
+    SELECT FROM orchestrator.worker w WHERE (w.buried_at IS NOT NULL OR w.stopped_at IS NOT NULL)
+      AND w.boot_id = split_part(r.owner, '.', 1)))
+""")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Released:
+    """A claim taken from a dead owner."""
+
+    execution_id: str
+    path: str
+    #: ready: to be published; cancelled: its execution had been flagged.
+    status: str
+
+
+def register(
+    connection: Connection,
+    boot_id: str,
+    *,
+    tenant: str,
+    name: str,
+    queues: Sequence[str],
+    children: Sequence[int],
+    pid: int,
+) -> None:
+    """Enter a node that has just come up."""
+    connection.execute(
+        REGISTER,
+        {
+            "boot": boot_id,
+            "tenant": tenant,
+            "name": name,
+            "queues": list(queues),
+            "children": list(children),
+            "pid": pid,
+        },
+    )
+
+
+def beat(connection: Connection, boot_id: str, *, children: Sequence[int], queues: Sequence[str], gap: float) -> bool:
+    """Say that the node lives; False when it was buried and must take a new boot id.
+
+    Args:
+        gap: a silence this long, in seconds, begins `alive_since` anew.
+    """
+    parameters = {"boot": boot_id, "children": list(children), "queues": list(queues), "gap": gap}
+    return connection.execute(BEAT, parameters).rowcount == 1
+
+
+def stop(connection: Connection, boot_id: str) -> None:
+    """Say that the node has ended in good order; whatever it still holds may be released at once."""
+    connection.execute(STOP, {"boot": boot_id})
+
+
+def bury(connection: Connection, observer: str, silence: float) -> list[tuple[str, str]]:
+    """Declare nodes dead that were silent for `silence` seconds; boot ids and names.
+
+    Nothing happens unless the observer itself was heard all that time.
+    """
+    return [(row[0], row[1]) for row in connection.execute(BURY, {"observer": observer, "silence": silence})]
+
+
+def release(connection: Connection, owner: str) -> list[Released]:
+    """Take back whatever this owner holds; the caller publishes it."""
+    connection.execute(RELEASE_RECORDS, {"owner": owner})
+    return _released(connection, RELEASE_OWNER, {"owner": owner})
+
+
+def release_gone(connection: Connection) -> list[Released]:
+    """Take back whatever is held by nodes that are gone, or by children that their nodes no longer list."""
+    connection.execute(RELEASE_RECORDS, {"owner": None})
+    return [*_released(connection, RELEASE_GONE, {}), *_released(connection, RELEASE_LOST_CHILDREN, {})]
+
+
+def _released(connection: Connection, statement: TextClause, parameters: dict[str, str]) -> list[Released]:
+    return [
+        Released(execution_id=str(row[0]), path=row[1], status=row[2])
+        for row in connection.execute(statement, parameters)
+    ]

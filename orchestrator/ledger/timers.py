@@ -1,0 +1,78 @@
+"""What time brings: due retries and starts, and attempts past their timeout.
+
+Any number of sweeps may look at once: SKIP LOCKED shares the rows out, and each UPDATE asks again for what it found.
+`(SELECT clock_timestamp())` is one value for the statement, which an index can be searched with.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, text
+
+from orchestrator.ledger.claims import Claim
+
+DUE = text("""
+WITH found AS MATERIALIZED (
+    SELECT execution_id, path FROM orchestrator.step
+    WHERE status IN ('retrying', 'waiting') AND NOT halt AND due_at <= (SELECT clock_timestamp())
+    ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED
+), r AS (
+    UPDATE orchestrator.step s SET status = 'ready', due_at = NULL, ready_xid = pg_current_xact_id(),
+           ready_at = clock_timestamp()
+    FROM found
+    WHERE s.execution_id = found.execution_id AND s.path = found.path AND s.status IN ('retrying', 'waiting')
+    RETURNING s.execution_id, s.path, s.tenant
+), x AS (
+    UPDATE orchestrator.execution SET status = 'running'
+    WHERE id IN (SELECT execution_id FROM r) AND status = 'created' RETURNING id, tenant
+), e AS (
+    INSERT INTO orchestrator.event (execution_id, tenant, type, path)
+    SELECT id, tenant, 'execution_running', NULL FROM x
+    UNION ALL SELECT execution_id, tenant, 'step_ready', path FROM r
+)
+SELECT execution_id, path FROM r
+""")
+
+OVERDUE = text("""
+SELECT execution_id, path, attempt, owner, failures FROM orchestrator.step
+WHERE status = 'running' AND due_at < (SELECT clock_timestamp()) - CAST(:grace AS float8) * interval '1 second'
+ORDER BY due_at LIMIT :limit
+""")
+
+
+def due(connection: Connection, limit: int) -> list[tuple[str, str]]:
+    """Make ready what waited for a time that has come; execution ids and paths, to be published."""
+    return [(str(row[0]), row[1]) for row in connection.execute(DUE, {"limit": limit})]
+
+
+def overdue(connection: Connection, limit: int, grace: float) -> list[Claim]:
+    """Attempts that have passed their timeout by `grace` seconds, within which their workers should have ended them.
+
+    Nothing is changed: the sweep settles each with its own token, so whoever is first wins.
+    """
+    return [
+        Claim(execution_id=str(row[0]), path=row[1], attempt=row[2], owner=row[3], failures=row[4])
+        for row in connection.execute(OVERDUE, {"limit": limit, "grace": grace})
+    ]
+
+
+#: Executions past their deadline stop going forward; running attempts drain.
+EXPIRE = text("""
+WITH found AS MATERIALIZED (
+    SELECT id FROM orchestrator.execution
+    WHERE status IN ('created', 'running') AND deadline < (SELECT clock_timestamp())
+    ORDER BY deadline LIMIT :limit FOR UPDATE SKIP LOCKED
+), x AS (
+    UPDATE orchestrator.execution SET status = 'timing_out', error = jsonb_build_object(
+           'category', 'timeout', 'name', 'DeadlineExceeded', 'message', 'the execution passed its deadline')
+    FROM found WHERE execution.id = found.id AND status IN ('created', 'running') RETURNING execution.id, tenant, error
+), e AS (
+    INSERT INTO orchestrator.event (execution_id, tenant, type, data)
+    SELECT id, tenant, 'execution_timing_out', jsonb_build_object('error', error) FROM x
+)
+SELECT id FROM x
+""")
+
+
+def expire(connection: Connection, limit: int) -> list[str]:
+    """Flag executions past their deadline; their ids, to be advanced."""
+    return [str(found) for found in connection.execute(EXPIRE, {"limit": limit}).scalars()]

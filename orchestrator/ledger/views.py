@@ -1,0 +1,72 @@
+"""Reading executions for people and programs. Nothing here is on a step's path."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+STATUS = text("SELECT status, output, error FROM orchestrator.execution WHERE id = :execution")
+
+EXECUTION = text("SELECT * FROM orchestrator.execution WHERE id = :execution")
+
+STEPS = text("""
+SELECT path, status, attempt, failures, queue, owner, undoes, ready_at, started_at, due_at, settled_at, output, error
+FROM orchestrator.step WHERE execution_id = :execution
+ORDER BY (SELECT min(id) FROM orchestrator.event e WHERE e.execution_id = :execution AND e.path = step.path), path
+""")
+
+EVENTS = text("""
+SELECT id, type, path, attempt, data, at FROM orchestrator.event
+WHERE execution_id = :execution AND id > :after ORDER BY id LIMIT :limit
+""")
+
+LIST = text("""
+SELECT id, tenant, definition_name, definition_version, status, idempotency_key, correlation_id, created_at, settled_at
+FROM orchestrator.execution
+WHERE tenant = :tenant AND (definition_name = :name OR CAST(:name AS text) IS NULL)
+  AND (status = :status OR CAST(:status AS text) IS NULL)
+  AND (correlation_id = :correlation OR CAST(:correlation AS text) IS NULL)
+ORDER BY id DESC LIMIT :limit
+""")
+
+COUNTS = text("""
+SELECT status, count(*) FROM orchestrator.execution
+WHERE tenant = :tenant AND (definition_name = :name OR CAST(:name AS text) IS NULL) GROUP BY status
+""")
+
+
+def status(connection: Connection, execution_id: str) -> tuple[str, Any, Any] | None:
+    """Status, output and error of an execution; None when there is none."""
+    row = connection.execute(STATUS, {"execution": execution_id}).first()
+    return None if row is None else (row[0], row[1], row[2])
+
+
+def execution(connection: Connection, execution_id: str) -> dict[str, Any] | None:
+    """Everything on an execution's own row; None when there is none."""
+    row = connection.execute(EXECUTION, {"execution": execution_id}).first()
+    return None if row is None else dict(row._mapping)
+
+
+def steps(connection: Connection, execution_id: str) -> list[dict[str, Any]]:
+    """An execution's steps and compensations, in the order in which they appeared."""
+    return [dict(row._mapping) for row in connection.execute(STEPS, {"execution": execution_id})]
+
+
+def events(connection: Connection, execution_id: str, after: int = 0, limit: int = 1_000) -> list[dict[str, Any]]:
+    """An execution's history after the event with id `after`, oldest first."""
+    rows = connection.execute(EVENTS, {"execution": execution_id, "after": after, "limit": limit})
+    return [dict(row._mapping) for row in rows]
+
+
+def listed(
+    connection: Connection, *, tenant: str, name: str | None, status: str | None, correlation: str | None, limit: int
+) -> list[dict[str, Any]]:
+    """Executions, newest first."""
+    parameters = {"tenant": tenant, "name": name, "status": status, "correlation": correlation, "limit": limit}
+    return [dict(row._mapping) for row in connection.execute(LIST, parameters)]
+
+
+def counts(connection: Connection, *, tenant: str, name: str | None) -> dict[str, int]:
+    """How many executions are in each status."""
+    return {row[0]: row[1] for row in connection.execute(COUNTS, {"tenant": tenant, "name": name})}

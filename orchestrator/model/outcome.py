@@ -1,0 +1,50 @@
+"""How an attempt ended, as a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+#: Longest message and traceback kept in the ledger, in characters.
+MESSAGE_LIMIT, TRACEBACK_LIMIT = 2_000, 8_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """What went wrong in an attempt."""
+
+    #: business, transient, system, timeout or cancelled.
+    category: str
+    #: Stable name of the error: an ActivityError's name, else the exception's class.
+    name: str
+    message: str
+    traceback: str = ""
+
+    def as_data(self) -> dict[str, Any]:
+        """JSON data, cut to what the ledger keeps; NUL characters, which jsonb cannot hold, are replaced."""
+        data = {"category": self.category, "name": self.name, "message": self.message[:MESSAGE_LIMIT]}
+        if self.traceback:
+            data["traceback"] = self.traceback[-TRACEBACK_LIMIT:]
+        return {key: _storable(value) for key, value in data.items()}
+
+
+def _storable(text: str) -> str:
+    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Completed:
+    """The activity returned."""
+
+    #: Its result as JSON text.
+    output: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failed:
+    """The activity did not return a usable result."""
+
+    failure: Failure
+
+
+Outcome = Completed | Failed

@@ -1,0 +1,29 @@
+"""Overtaken steps: ready, unclaimed, and behind a probe that a worker has consumed. Their message was lost."""
+
+from __future__ import annotations
+
+import logging
+
+from orchestrator.engine.advance import advance_many
+from orchestrator.ledger import probes
+from orchestrator.recovery.sweep import LIMIT, Context, Sweep
+
+logger = logging.getLogger("orchestrator.recovery")
+
+#: Steps that have been ready for this long, in seconds, are worth a probe.
+AGE = 2.0
+
+
+def sweep(context: Context) -> int:
+    """Publish again what probes have overtaken, and send the probes that are due."""
+    lost = probes.overtaken(context.connection, LIMIT)
+    if lost:
+        logger.warning("messages were lost; their steps are published again", extra={"steps": len(lost)})
+        advance_many(context.core, context.connection, lost)
+    for probe in probes.to_send(context.connection):
+        context.core.publisher.probe(probe.id, probe.queue)
+    probes.prepare(context.connection, context.core.settings.tenant, AGE)
+    return len(lost)
+
+
+SWEEP = Sweep(name="overtaken", interval=lambda settings: settings.sweep_overtaken, sweep=sweep)

@@ -1,0 +1,100 @@
+"""Where Celery's worker lets us in: its bootsteps and process signals."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery, bootsteps, signals
+from sqlalchemy.exc import SQLAlchemyError
+
+from orchestrator.ledger import owners
+from orchestrator.runtime.node import NodeLife, Surroundings
+from orchestrator.runtime.worker import Worker
+
+logger = logging.getLogger("orchestrator.node")
+
+#: How often the pool is asked for dead children, in seconds. Left to itself, Celery may notice after 5 s.
+POOL_CHECK = 0.1
+_PR_SET_PDEATHSIG = 1
+
+
+def install(app: Celery, worker: Callable[[], Worker], prepare: Callable[[], None], ready: Callable[[], None]) -> None:
+    """Make an application's workers nodes of ours.
+
+    Args:
+        worker: gives the process's parts.
+        prepare: called in the main process before the pool forks; raises what must keep the worker from starting.
+        ready: called once the node is registered.
+    """
+
+    class NodeStep(bootsteps.StartStopStep):
+        """Registers the node, keeps it alive, and watches the pool."""
+
+        requires = ("celery.worker.components:Pool",)
+
+        def __init__(self, parent: Any, **kwargs: Any) -> None:
+            prepare()
+            # Children must not inherit connections.
+            worker().core.database.dispose()
+            self._life: NodeLife | None = None
+            self._timer: Any = None
+            super().__init__(parent, **kwargs)
+
+        def start(self, parent: Any) -> None:
+            self._life = NodeLife(worker().core, worker().node, _surroundings(app, parent))
+            self._life.start()
+            hub = getattr(parent, "hub", None)
+            if hub is not None:
+                self._timer = hub.call_repeatedly(POOL_CHECK, self._check_pool, parent)
+            ready()
+
+        def _check_pool(self, parent: Any) -> None:
+            pool = getattr(parent.pool, "_pool", None)
+            if pool is not None and hasattr(pool, "maintain_pool"):
+                pool.maintain_pool()
+            if self._life is not None:
+                self._life.watch_children()
+
+        def stop(self, parent: Any) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+
+        def terminate(self, parent: Any) -> None:
+            self.stop(parent)
+
+        def shutdown(self, parent: Any) -> None:
+            """After the pool has ended: nothing is held any more, or never will be."""
+            if self._life is not None:
+                self._life.stop()
+
+    app.steps["worker"].add(NodeStep)
+    signals.worker_process_init.connect(lambda **_: _child_starts(worker()), weak=False)
+    signals.worker_shutting_down.connect(lambda **_: worker().node.drain(), weak=False)
+
+
+def _surroundings(app: Celery, parent: Any) -> Surroundings:
+    def children() -> list[int]:
+        pool = getattr(parent.pool, "_pool", None)
+        return [child.pid for child in getattr(pool, "_pool", None) or () if child.pid]
+
+    return Surroundings(name=parent.hostname, children=children, queues=lambda: list(app.amqp.queues.consume_from))
+
+
+def _child_starts(worker: Worker) -> None:
+    """A pool child begins: it dies with its parent, has connections of its own, and holds nothing yet."""
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+    worker.core.database.dispose(close=False)
+    try:
+        with worker.core.database.connect() as connection:
+            # Process ids come again: whatever an earlier one of this name held is not ours.
+            owners.release(connection, worker.node.owner())
+    except SQLAlchemyError as error:
+        logger.warning("child starts without the database", extra={"reason": str(error)})

@@ -1,0 +1,41 @@
+"""One event loop a process, on a thread of its own, for `async def` activities."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+R = TypeVar("R")
+
+_lock = threading.Lock()
+_loops: dict[int, asyncio.AbstractEventLoop] = {}
+
+
+def call(coroutine: Coroutine[Any, Any, R], timeout: float | None) -> R:
+    """The coroutine's result; TimeoutError after so many seconds, the coroutine cancelled."""
+    future = asyncio.run_coroutine_threadsafe(_bounded(coroutine, timeout), _loop())
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+async def _bounded(coroutine: Coroutine[Any, Any, R], timeout: float | None) -> R:  # noqa: ASYNC109 - it is one
+    async with asyncio.timeout(timeout):
+        return await coroutine
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    """Keyed by process: a loop does not survive a fork."""
+    with _lock:
+        loop = _loops.get(os.getpid())
+        if loop is None:
+            loop = asyncio.new_event_loop()
+            threading.Thread(target=loop.run_forever, name="orchestrator-loop", daemon=True).start()
+            _loops.clear()
+            _loops[os.getpid()] = loop
+        return loop

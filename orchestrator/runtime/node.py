@@ -1,0 +1,132 @@
+"""A worker node's own life: registration, heartbeats, dead children, shutdown.
+
+Runs in the worker's main process. Heartbeats and releases have a thread each and connections of their own: the event
+loop stops while the broker is away, and must not wait for the database.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from orchestrator.engine.core import Core
+from orchestrator.engine.release import publish_released
+from orchestrator.ledger import database, owners
+from orchestrator.ledger.owners import Released
+from orchestrator.runtime.owner import Node
+
+logger = logging.getLogger("orchestrator.node")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Surroundings:
+    """What the node asks of Celery's worker."""
+
+    name: str
+    #: Process ids of the live pool children; empty where the pool has no processes.
+    children: Callable[[], Sequence[int]]
+    #: Names of the queues consumed.
+    queues: Callable[[], Sequence[str]]
+
+
+class NodeLife:
+    """Keeps a node's row alive, and gives back what its dead children held."""
+
+    def __init__(self, core: Core, node: Node, surroundings: Surroundings) -> None:
+        self._core, self._node, self._around = core, node, surroundings
+        self._stopping = threading.Event()
+        self._dead: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._seen: frozenset[int] = frozenset()
+        self._threads = [
+            threading.Thread(target=self._beat_on, name="orchestrator-heartbeat", daemon=True),
+            threading.Thread(target=self._release_on, name="orchestrator-release", daemon=True),
+        ]
+
+    def start(self) -> None:
+        """Register under a new boot id and begin to beat."""
+        self._node.new_boot()
+        self._register()
+        for thread in self._threads:
+            thread.start()
+
+    def watch_children(self) -> None:
+        """Notice pool children that are gone; called from the event loop, so it only takes note."""
+        now = frozenset(self._around.children())
+        for pid in self._seen - now:
+            self._dead.put(pid)
+        self._seen = now
+
+    def stop(self) -> None:
+        """Say goodbye: what is still held may be released at once."""
+        self._stopping.set()
+        self._dead.put(None)
+        try:
+            with self._core.database.connect() as connection:
+                owners.stop(connection, self._node.boot_id)
+                publish_released(self._core, connection, owners.release_gone(connection))
+        except SQLAlchemyError as error:
+            logger.warning("could not say goodbye; the node will be found dead", extra={"reason": str(error)})
+
+    def _register(self) -> None:
+        def register() -> None:
+            with self._core.database.connect() as connection:
+                owners.register(
+                    connection,
+                    self._node.boot_id,
+                    tenant=self._core.settings.tenant,
+                    name=self._around.name,
+                    queues=self._around.queues(),
+                    children=self._around.children(),
+                    pid=os.getpid(),
+                )
+
+        database.persist(register)
+        logger.info("node registered", extra={"boot_id": self._node.boot_id, "node": self._around.name})
+
+    def _beat_on(self) -> None:
+        settings = self._core.settings
+        while not self._stopping.wait(settings.heartbeat_interval):
+            try:
+                with self._core.database.connect() as connection:
+                    alive = owners.beat(
+                        connection,
+                        self._node.boot_id,
+                        children=self._around.children(),
+                        queues=self._around.queues(),
+                        gap=settings.heartbeat_interval * 2,
+                    )
+                if not alive:
+                    # What we hold was given to others and is fenced; from now on we claim under a new name.
+                    buried = self._node.boot_id
+                    self._node.new_boot()
+                    logger.warning("node was taken for dead; going on under a new boot id", extra={"buried": buried})
+                    self._register()
+            except SQLAlchemyError as error:
+                logger.warning("heartbeat failed", extra={"reason": str(error)})
+
+    def _release_on(self) -> None:
+        while (pid := self._dead.get()) is not None:
+            try:
+                self._release(self._node.owner_of(pid))
+            except Exception:
+                # The owners' sweep misses the child in the heartbeats and releases in our stead.
+                logger.exception("release failed", extra={"child": pid})
+
+    def _release(self, owner: str) -> None:
+        def release() -> list[Released]:
+            with self._core.database.connect() as connection:
+                # Twice: the dead child's last statement may still be at work in its backend. The first release waits
+                # for it, the second sees what it claimed.
+                return [*owners.release(connection, owner), *owners.release(connection, owner)]
+
+        released = database.persist(release, give_up_after=30)
+        if released:
+            logger.warning("claims of a dead child released", extra={"owner": owner, "steps": len(released)})
+            with self._core.database.connect() as connection:
+                publish_released(self._core, connection, released)

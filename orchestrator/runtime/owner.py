@@ -1,0 +1,56 @@
+"""Who holds a claim: the node's boot id and the process, or thread, within it.
+
+The boot id lies in memory shared with the pool's children, which are forked after it is made: when the node was taken
+for dead and takes a new one, they claim under the new name from then on, while what they hold stays fenced.
+
+Why boot id and process id, where a slot number would do: a slot is taken over by the next child at once, and the late
+release of the dead one would release its successor's claims. A process id comes again only after all others.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+
+from orchestrator.model.identity import new_id
+
+_BOOT_LENGTH = 32
+_DRAINING = _BOOT_LENGTH
+
+
+class Node:
+    """A worker node's identity, shared with its children."""
+
+    def __init__(self) -> None:
+        self._shared = mmap.mmap(-1, _BOOT_LENGTH + 1)
+        self.new_boot()
+
+    @property
+    def boot_id(self) -> str:
+        """This boot of the node, 32 hex digits."""
+        return self._shared[:_BOOT_LENGTH].decode()
+
+    def new_boot(self) -> str:
+        """Take a new boot id: what is held under the old one is no longer ours."""
+        self._shared[:_BOOT_LENGTH] = new_id().hex.encode()
+        return self.boot_id
+
+    @property
+    def draining(self) -> bool:
+        """Whether the node goes down: segments give back at the next step."""
+        return self._shared[_DRAINING] == 1
+
+    def drain(self) -> None:
+        """Let running segments end at their present step."""
+        self._shared[_DRAINING] = 1
+
+    def owner(self) -> str:
+        """The name that this process, or this thread of a thread pool, claims under."""
+        name = f"{self.boot_id}.{os.getpid()}"
+        thread = threading.current_thread()
+        return name if thread is threading.main_thread() else f"{name}-{thread.ident}"
+
+    def owner_of(self, pid: int) -> str:
+        """The name that one of the node's children claims under."""
+        return f"{self.boot_id}.{pid}"
