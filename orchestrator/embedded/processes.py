@@ -7,13 +7,13 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from orchestrator import clock
 from orchestrator.embedded.errors import AlreadyRunning, BinaryMissing
 from orchestrator.embedded.interrupt import sigterm_raises
 from orchestrator.embedded.spawn import spawn, tail
@@ -145,10 +145,10 @@ class Processes:
         try:
             for process in everyone:
                 process.signal(signal.SIGTERM)
-            deadline = time.monotonic() + self.grace
+            deadline = clock.elapsed() + self.grace
             for process in everyone:
                 with suppress(TimeoutError):
-                    process.wait(max(0.0, deadline - time.monotonic()))
+                    process.wait(max(0.0, deadline - clock.elapsed()))
         finally:  # an impatient second Ctrl-C lands here too
             for process in everyone:
                 process.kill_group()

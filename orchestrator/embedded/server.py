@@ -8,7 +8,6 @@ import secrets
 import select
 import signal
 import subprocess
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
+from orchestrator import clock
 from orchestrator.embedded.errors import BinaryMissing, DirectoryForeign, DirectoryInUse, NotStarted, StartFailed
 from orchestrator.embedded.port import free_port
 from orchestrator.embedded.spawn import Account, adopt, spawn, sync, tail, unprivileged_account
@@ -203,14 +203,14 @@ class Server(ABC):
 
     def _await_answer(self) -> None:
         assert self._process is not None
-        deadline = time.monotonic() + self.start_deadline
+        deadline = clock.elapsed() + self.start_deadline
         while not self._answers():
             if self._process.poll() is not None:
                 reason = f"ended with {self._process.returncode} before it was ready"
                 raise StartFailed(self.program, reason, self.log_tail())
-            if time.monotonic() > deadline:
+            if clock.elapsed() > deadline:
                 raise StartFailed(self.program, f"was not ready within {self.start_deadline:g} s", self.log_tail())
-            time.sleep(_POLL)
+            clock.pause(_POLL)
 
     def _claim_directory(self) -> None:
         """Make the directory, or see that it is empty or one of ours: as root its content is going to change hands."""
@@ -222,15 +222,15 @@ class Server(ABC):
     def _lock(self) -> int:
         """Lock the directory; its processes inherit the lock, so it is free only when the last of them is gone."""
         descriptor = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        deadline = time.monotonic() + self.lock_deadline
+        deadline = clock.elapsed() + self.lock_deadline
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if time.monotonic() > deadline:
+                if clock.elapsed() > deadline:
                     os.close(descriptor)
                     raise DirectoryInUse(self.directory) from None
-                time.sleep(_POLL)
+                clock.pause(_POLL)
             else:
                 return descriptor
 
@@ -275,9 +275,9 @@ def _await_end(processes: Sequence[int], seconds: float) -> None:
 
     The directory's lock does not tell: the kernel closes a dying process's files some milliseconds before its end.
     """
-    deadline = time.monotonic() + seconds
+    deadline = clock.elapsed() + seconds
     for process in processes:
         poll = select.poll()  # select() itself refuses descriptors above 1023
         poll.register(process, select.POLLIN)
-        poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+        poll.poll(max(0.0, deadline - clock.elapsed()) * 1000)
         os.close(process)

@@ -91,7 +91,11 @@ def _perform(attempt: Attempt, activity: Activity, link: Link, settle: Settle) -
         output = _call(attempt, activity, attempt.context)
     except (Exception, AttemptTimedOut) as error:
         return classify(error)
-    return link.settle(attempt.held, lambda connection: settle(connection, output), "succeeded")
+    try:
+        return link.settle(attempt.held, lambda connection: settle(connection, output), "succeeded")
+    except DBAPIError as error:
+        # The database will not have this output (nested too deep, say): that is how the attempt ended.
+        return classify(error)
 
 
 def _perform_in_transaction(attempt: Attempt, activity: Activity, link: Link, settle: Settle) -> Ended:

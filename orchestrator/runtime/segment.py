@@ -71,9 +71,19 @@ class Segment:
         """Do what there is to do; whether the canvas that the message came in goes on."""
         held = self._claim(self._message.head) or self._walk()
         while held is not None:
-            held = self._step(held)
+            held = self._guarded_step(held)
         # A header that ends otherwise would never be counted; the join itself is the ledger's to decide.
         return self._goes_on or self._message.in_chord
+
+    def _guarded_step(self, held: Claim) -> Claim | None:
+        """A step, whatever goes wrong in our own code around it: a claim must not be left with a living owner."""
+        try:
+            return self._step(held)
+        except Exception as error:
+            logger.exception("segment failed", extra={"execution_id": held.execution_id, "path": held.path})
+            failure = guard.classify(error)
+            self._link.call(lambda connection: settle_failure(self._core, connection, self._graph, held, failure))
+            raise
 
     def _claim(self, path: str) -> Claim | None:
         call = self._graph.call(path)
