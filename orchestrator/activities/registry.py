@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from orchestrator.activities.binding import Binding
 from orchestrator.activities.context import StepContext
+from orchestrator.activities.result import ResultType
 from orchestrator.errors import ConfigurationError, UnknownActivity
 from orchestrator.model.activity import mark
 from orchestrator.spelling import did_you_mean
@@ -34,6 +35,8 @@ class Activity:
     is_async: bool = False
     #: How its parameters are filled.
     binding: Binding = field(repr=False, compare=False)
+    #: What it says that it returns.
+    result: ResultType = field(repr=False, compare=False)
 
     def bind(self, params: Mapping[str, Any], context: StepContext) -> dict[str, Any]:
         """Keyword arguments for a call: JSON data coerced to the annotated types, and the context.
@@ -81,6 +84,7 @@ class Registry:
             transactional=transactional,
             is_async=_is_async(function),
             binding=Binding(chosen, function),
+            result=ResultType(chosen, function),
         )
         mark(function, chosen)
         self._activities[chosen] = activity

@@ -11,7 +11,6 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from orchestrator.errors import PayloadError
 
-
 #: An escaped NUL; behind an even number of backslashes, or it would be the text of the escape itself.
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 

@@ -141,6 +141,7 @@ def _call(attempt: Attempt, activity: Activity, context: StepContext) -> str:
             value = loop.call(activity.function(**arguments), attempt.timeout)
         else:
             value = activity.function(**arguments)
+    value = activity.result.fit(value)
     return encode(value, limit=attempt.limit, what=f"output of step {attempt.held.path}")
 
 

@@ -1,0 +1,1 @@
+"""The Celery applications that the benchmarks' workers are started with."""
