@@ -40,10 +40,8 @@ class ResultType:
     @cached_property
     def _adapter(self) -> TypeAdapter[Any] | None:
         annotation = self._annotation()
-        if (
-            annotation in (inspect.Signature.empty, None, type(None), Any)
-            or (get_origin(annotation) or annotation) in _LAZY
-        ):
+        kind = get_origin(annotation) or annotation
+        if kind in (inspect.Signature.empty, None, type(None), Any, *_LAZY):
             return None
         try:
             return TypeAdapter(annotation)

@@ -20,7 +20,12 @@ from orchestrator.spelling import did_you_mean
 ROOTS = frozenset({"input", "steps", "execution"})
 #: What a compensation's input may also use, and what it has.
 UNDO = "undo"
-UNDO_KEYS = frozenset({"input", "output", "error"})
+#: What each root has; of steps, what each step has.
+KEYS = {
+    "undo": frozenset({"input", "output", "error"}),
+    "execution": frozenset({"id", "correlation_id", "labels"}),
+    "steps": frozenset({"output"}),
+}
 #: So many problems are told; in a large definition one wrong word may cause thousands, each searched for its like.
 MOST_PROBLEMS = 100
 
@@ -159,10 +164,12 @@ def _root_problem(path: Path, roots: frozenset[str]) -> str | None:
         return f'{{{{ {path} }}}}: nothing is named "{path.root}"{fix}'
     if path.root == "steps" and path.step is None:
         return f"{{{{ {path} }}}}: it names no step; write steps.<id>.output"
-    if path.root == UNDO and path.keys and path.keys[0] not in UNDO_KEYS:
-        key = str(path.keys[0])
-        fix = did_you_mean(key, UNDO_KEYS) or f"; it has {', '.join(sorted(UNDO_KEYS))}"
-        return f'{{{{ {path} }}}}: undo has no "{key}"{fix}'
+    keys = path.keys[1:] if path.root == "steps" else path.keys
+    known = KEYS.get(path.root)
+    if known and keys and keys[0] not in known:
+        key, whose = str(keys[0]), "a step" if path.root == "steps" else path.root
+        fix = did_you_mean(key, known) or f"; it has {', '.join(sorted(known))}"
+        return f'{{{{ {path} }}}}: {whose} has no "{key}"{fix}'
     return None
 
 

@@ -37,7 +37,7 @@ def test_a_fitting_result_becomes_the_annotated_type() -> None:
 
 
 def test_a_result_that_does_not_fit_names_the_activity_and_the_place() -> None:
-    with pytest.raises(PayloadError, match="activity receipt returned .*number"):
+    with pytest.raises(PayloadError, match=r"activity receipt returned .*number"):
         ResultType("receipt", receipt).fit({"number": "x"})
 
 

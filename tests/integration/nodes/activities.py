@@ -1,0 +1,111 @@
+"""What the tests' steps do: leave a trace, wait for the test, fail as told."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from nodes import witness
+from sqlalchemy import text
+
+from orchestrator import BusinessError, StepContext, TransientError, activity
+
+#: Where the transactional activity writes; the tests make the table.
+EFFECT = text("INSERT INTO effect (execution, path, attempt) VALUES (:execution, :path, :attempt)")
+
+
+@activity
+def echo(ctx: StepContext, value: Any = None) -> Any:
+    """Leave a trace and return the value."""
+    witness.present().note(ctx)
+    return value
+
+
+@activity
+async def echo_async(ctx: StepContext, value: Any = None) -> Any:
+    """The same on the event loop."""
+    witness.present().note(ctx)
+    await asyncio.sleep(0)
+    return value
+
+
+@activity
+def total(values: list[int]) -> int:
+    """Their sum."""
+    return sum(values)
+
+
+@activity
+def hold(ctx: StepContext, gate: str = "gate", attempts: int = 1, value: Any = None) -> Any:
+    """Wait at a gate, in the first attempts."""
+    seen = witness.present()
+    seen.note(ctx)
+    if ctx.attempt <= attempts:
+        seen.pass_gate(gate, f"{ctx.execution_id}.{gate}")
+    seen.note(ctx, "ended")
+    return value
+
+
+@activity(transactional=True)
+def write_and_hold(ctx: StepContext, gate: str = "gate", attempts: int = 1, fail: bool = False) -> None:
+    """Write through the ledger's transaction, then wait at a gate in the first attempts."""
+    seen = witness.present()
+    ctx.connection.execute(EFFECT, {"execution": ctx.execution_id, "path": ctx.path, "attempt": ctx.attempt})
+    seen.note(ctx)
+    if ctx.attempt <= attempts:
+        seen.pass_gate(gate, f"{ctx.execution_id}.{gate}")
+    seen.note(ctx, "ended")
+    if fail:
+        raise BusinessError("as told, after writing")
+
+
+@activity
+def meet(ctx: StepContext, parties: int) -> None:
+    """Return at the same moment as the others."""
+    seen = witness.present()
+    seen.note(ctx)
+    seen.meet(ctx.execution_id, parties)
+
+
+@activity
+def fail(ctx: StepContext, attempts: int = 1, business: bool = False, gate: str | None = None) -> int:
+    """Fail in the first attempts; the number of the one that does not."""
+    seen = witness.present()
+    seen.note(ctx)
+    if gate is not None:
+        seen.pass_gate(gate, f"{ctx.execution_id}.{gate}")
+    if ctx.attempt <= attempts:
+        raise BusinessError("as told") if business else TransientError("as told")
+    return ctx.attempt
+
+
+@activity
+def sleep(ctx: StepContext, seconds: float, attempts: int = 1) -> int:
+    """Sleep too long in the first attempts."""
+    witness.present().note(ctx)
+    if ctx.attempt <= attempts:
+        time.sleep(seconds)
+    return ctx.attempt
+
+
+@activity
+async def sleep_async(ctx: StepContext, seconds: float, attempts: int = 1) -> int:
+    """The same on the event loop."""
+    witness.present().note(ctx)
+    if ctx.attempt <= attempts:
+        await asyncio.sleep(seconds)
+    return ctx.attempt
+
+
+@activity
+def swallow(ctx: StepContext, seconds: float, attempts: int = 1) -> int:
+    """Sleep too long in the first attempts, and catch whatever is an Exception."""
+    witness.present().note(ctx)
+    end = time.monotonic() + seconds
+    while ctx.attempt <= attempts and time.monotonic() < end:
+        try:
+            time.sleep(seconds)
+        except Exception:
+            continue
+    return ctx.attempt

@@ -1,0 +1,19 @@
+"""The Celery application of worker and beat processes: `celery -A nodes.app worker`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import signals
+
+from orchestrator import Orchestrator
+from orchestrator.telemetry import configure_logging
+
+orchestrator = Orchestrator()
+app = orchestrator.app
+
+
+@signals.setup_logging.connect
+def configure(**_: Any) -> None:
+    """Log the fields of each record too."""
+    configure_logging(as_json=False)
