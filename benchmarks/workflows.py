@@ -55,7 +55,9 @@ TEN = workflow("ten", *(step(each, noop) for each in _line(10)))
 THOUSAND = workflow("thousand", *(step(each, noop) for each in _line(LONG)))
 THREE_APART = workflow("three-apart", *(step(each, noop) for each in _line(3)), fuse=False)
 THOUSAND_APART = workflow("thousand-apart", *(step(each, noop) for each in _line(LONG)), fuse=False)
-FAN_OUT = workflow("fan-out", step("split", noop), parallel(*(step(each, noop) for each in _line(LONG))), step("join", noop))
+FAN_OUT = workflow(
+    "fan-out", step("split", noop), parallel(*(step(each, noop) for each in _line(LONG))), step("join", noop)
+)
 SAGA = workflow(
     "saga", *(step(each, noop, compensation=undo_noop) for each in _line(LONG - 1)), step("refuse", refuse, retry=1)
 )

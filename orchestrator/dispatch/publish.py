@@ -51,7 +51,7 @@ class Publisher:
         if not messages:
             return True
         try:
-            with self._app.producer_or_acquire() as producer, _batched(producer, messages):
+            with self._app.producer_or_acquire() as producer, _batched(_connected(producer), messages):
                 for planned in plans:
                     for part in canvas(self._app, planned.plan, planned.execution_id, planned.definition_id):
                         self._send(part, producer)
@@ -101,6 +101,12 @@ class Publisher:
     def _lowest_priority(self) -> int:
         """Redis counts priorities down from 0, RabbitMQ up."""
         return 9 if self._app.connection_for_write().transport.driver_type == "redis" else 0
+
+
+def _connected(producer: Any) -> Any:
+    """Left to itself, kombu tries for 6 s to reach a broker that is away, and the caller's own request waits."""
+    producer.connection.ensure_connection(max_retries=0)
+    return producer
 
 
 def _batched(producer: Any, messages: int) -> AbstractContextManager[object]:

@@ -33,6 +33,9 @@ def finish(connection: Connection, graph: Graph, execution_id: str, limit: int) 
 
     An output that cannot be had fails the execution: True as well, with the flag set for the saga to take up.
     """
+    # Asked first: the output of an execution that goes on may refer to what does not exist yet.
+    if executions.unfinished(connection, execution_id):
+        return False
     about = executions.about(connection, execution_id)
     if about is None:
         return False

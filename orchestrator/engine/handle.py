@@ -82,7 +82,7 @@ class ExecutionHandle:
             with self._database.connect() as connection:
                 return views.status(connection, self.id)
 
-        found = ledger_database.persist(read, give_up_after=30)
+        found = ledger_database.persist(read, give_up_after=30, at=self._database)
         if found is None:
             raise ExecutionNotFound(f"no execution has the id {self.id}; its start may not have committed")
         return found

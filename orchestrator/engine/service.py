@@ -10,13 +10,11 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Protocol
 
-from sqlalchemy import Connection
-from sqlalchemy.orm import Session
 
 from orchestrator.activities.registry import registry
 from orchestrator.authoring.discovery import Catalog, discover
 from orchestrator.engine import start as starting
-from orchestrator.engine.after_commit import connection_of, publish_after_commit
+from orchestrator.engine.after_commit import Transaction, connection_of, publish_after_commit
 from orchestrator.engine.core import Core
 from orchestrator.engine.handle import ExecutionHandle
 from orchestrator.engine.start import Options, Started, Target
@@ -67,7 +65,7 @@ class Service:
         tenant: str | None = None,
         start_at: datetime | None = None,
         actor: str | None = None,
-        session: Session | Connection | None = None,
+        session: Transaction | None = None,
     ) -> ExecutionHandle:
         """Start an execution of a workflow; it is durable when this returns.
 
@@ -83,7 +81,8 @@ class Service:
             tenant: by default the settings' one.
             start_at: not before this time, with its zone.
             actor: who starts it, for the history.
-            session: start inside this transaction: the execution commits or vanishes with it.
+            session: start inside this transaction, of a Session, a scoped one or a Connection on the ledger's database:
+                the execution commits or vanishes with it. For Django, see `orchestrator.integrations.django`.
 
         Raises:
             UnknownDefinition, DefinitionConflict: no such definition, or not with this content.
@@ -112,7 +111,7 @@ class Service:
                 with self.core.database.connect() as connection:
                     return starting.insert(connection, target, [new])
 
-            started = database.persist(insert, give_up_after=PATIENCE)
+            started = database.persist(insert, give_up_after=PATIENCE, at=self.core.database)
             starting.publisher(self.core, target, started)()
         return self._handle(started[0])
 
@@ -152,7 +151,7 @@ class Service:
             with database.transaction(self.core.database) as connection:
                 return starting.insert(connection, target, news)
 
-        started = database.persist(insert, give_up_after=PATIENCE)
+        started = database.persist(insert, give_up_after=PATIENCE, at=self.core.database)
         starting.publisher(self.core, target, started)()
         return [self._handle(found) for found in started]
 
@@ -166,6 +165,8 @@ class Service:
     ) -> ExecutionHandle:
         """`start`, awaitable; takes SQLAlchemy's async sessions and connections."""
         if session is not None:
+            # What is known of the definition then need not be asked for while the loop waits.
+            await asyncio.to_thread(self._target, name, options.get("version"), options.get("tenant"))
             return await session.run_sync(lambda sync: self.start(name, input, session=sync, **options))
         return await asyncio.to_thread(lambda: self.start(name, input, **options))
 
@@ -220,7 +221,7 @@ class Service:
                 graph = self.core.graphs.get(connection, found.id)
             return Target(tenant=tenant, definition_id=found.id, graph=graph)
 
-        target = database.persist(resolve, give_up_after=PATIENCE)
+        target = database.persist(resolve, give_up_after=PATIENCE, at=self.core.database)
         if own is not None:
             self._targets[(tenant, name, own.version)] = target
         return target

@@ -81,7 +81,7 @@ def is_retryable(error: BaseException) -> bool:
     return sqlstate(error) in RETRYABLE_SQLSTATES
 
 
-def persist(attempt: Callable[[], R], *, give_up_after: float | None = None) -> R:
+def persist(attempt: Callable[[], R], *, give_up_after: float | None = None, at: Engine | None = None) -> R:
     """Call `attempt` until the database answers.
 
     For statements that are safe to send twice: each carries its guard, so a repetition writes nothing. Waits grow from
@@ -101,7 +101,7 @@ def persist(attempt: Callable[[], R], *, give_up_after: float | None = None) -> 
             if not (is_lost(error) or is_retryable(error)):
                 raise
             if give_up_after is not None and is_lost(error) and clock.elapsed() - started > give_up_after:
-                raise DatabaseUnavailable() from error
+                raise _unavailable(error, at) from error
         clock.pause(wait * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
         wait = min(wait * 2, 2.0)
 
@@ -112,12 +112,15 @@ def ping(engine: Engine) -> None:
         with engine.connect() as connection:
             connection.execute(text("SELECT 1"))
     except DBAPIError as error:
-        url = engine.url
-        reason = str(error.orig).strip().splitlines()[-1] if error.orig else str(error)
-        raise DatabaseUnavailable(
-            f"no database at {url.host}:{url.port or 5432}/{url.database}: {reason}; "
-            "check ORCHESTRATOR_DATABASE_URL and that the server is up"
-        ) from None
+        raise _unavailable(error, engine) from None
+
+
+def _unavailable(error: DBAPIError, engine: Engine | None) -> DatabaseUnavailable:
+    place = f" at {engine.url.host}:{engine.url.port or 5432}/{engine.url.database}" if engine is not None else ""
+    reason = " ".join(str(error.orig or error).split())
+    return DatabaseUnavailable(
+        f"no database{place}: {reason}; check ORCHESTRATOR_DATABASE_URL and that the server is up"
+    )
 
 
 def row_or_none(connection: Connection, statement: Any, parameters: dict[str, Any]) -> Any:

@@ -54,8 +54,10 @@ WITH r AS (
     INSERT INTO orchestrator.execution (id, tenant, definition_id, definition_name, definition_version, status, input,
         input_hash, idempotency_key, correlation_id, labels, actor, start_at, deadline)
     SELECT r.id, :tenant, :definition, :name, :version,
-           CASE WHEN r.start_at > clock_timestamp() THEN 'created' ELSE 'running' END, r.input, r.input_hash,
-           r.idempotency_key, r.correlation_id, coalesce(r.labels, '{}'::jsonb), r.actor, r.start_at,
+           CASE WHEN r.start_at > clock_timestamp() THEN 'created' ELSE 'running' END,
+           -- jsonb_to_recordset makes a JSON null an SQL one.
+           coalesce(r.input, 'null'::jsonb), r.input_hash, r.idempotency_key,
+           r.correlation_id, coalesce(r.labels, '{}'::jsonb), r.actor, r.start_at,
            greatest(r.start_at, clock_timestamp()) + r.timeout * interval '1 second'
     FROM r ORDER BY r.idempotency_key, r.id
     ON CONFLICT DO NOTHING RETURNING id, tenant, status, start_at, actor
@@ -94,11 +96,17 @@ WITH x AS (
 SELECT id FROM x
 """)
 
+UNFINISHED = text(f"""
+SELECT FROM orchestrator.step WHERE execution_id = :execution AND status IN ({OPEN}) LIMIT 1
+""")
+
 #: An output that does not fit its schema fails the execution after its last step.
-FLAG_FAILING = text("""
+FLAG_FAILING = text(f"""
 WITH x AS (
     UPDATE orchestrator.execution SET status = 'failing', error = CAST(:error AS jsonb)
-    WHERE id = :execution AND status = 'running' RETURNING id, tenant, error
+    WHERE id = :execution AND status = 'running' AND NOT EXISTS (
+        SELECT FROM orchestrator.step WHERE execution_id = :execution AND status IN ({OPEN}))
+    RETURNING id, tenant, error
 ), e AS (
     INSERT INTO orchestrator.event (execution_id, tenant, type, data)
     SELECT id, tenant, 'execution_failing', jsonb_build_object('error', error) FROM x
@@ -177,8 +185,13 @@ def finish(connection: Connection, execution_id: str, result: str) -> bool:
     return connection.execute(FINISH, {"execution": execution_id, "result": result}).first() is not None
 
 
+def unfinished(connection: Connection, execution_id: str) -> bool:
+    """Whether an execution has an open step."""
+    return connection.execute(UNFINISHED, {"execution": execution_id}).first() is not None
+
+
 def flag_failing(connection: Connection, execution_id: str, error: str) -> bool:
-    """Flag a running execution as failing for an error outside any step; False when it no longer runs."""
+    """Flag a running execution without open steps as failing for an error outside any; False when it is not that."""
     return connection.execute(FLAG_FAILING, {"execution": execution_id, "error": error}).first() is not None
 
 

@@ -69,7 +69,7 @@ STEP_TRANSITIONS: Final[dict[StepStatus, frozenset[StepStatus]]] = {
 
 #: execution status -> the statuses that may follow it.
 EXECUTION_TRANSITIONS: Final[dict[ExecutionStatus, frozenset[ExecutionStatus]]] = {
-    X.CREATED: frozenset({X.RUNNING, X.CANCELLED}),
+    X.CREATED: frozenset({X.RUNNING, X.CANCELLING, X.TIMING_OUT}),
     X.RUNNING: frozenset({X.SUCCEEDED, X.FAILING, X.CANCELLING, X.PAUSING, X.TIMING_OUT}),
     X.PAUSING: frozenset({X.PAUSED, X.RUNNING, X.CANCELLING}),
     X.PAUSED: frozenset({X.RUNNING, X.CANCELLING, X.TIMING_OUT}),

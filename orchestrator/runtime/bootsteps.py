@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import logging
 import os
@@ -43,11 +44,16 @@ def install(app: Celery, worker: Callable[[], Worker], prepare: Callable[[], Non
             worker().core.database.dispose()
             self._life: NodeLife | None = None
             self._timer: Any = None
+            self._pid = os.getpid()
             super().__init__(parent, **kwargs)
 
         def start(self, parent: Any) -> None:
             self._life = NodeLife(worker().core, worker().node, _surroundings(app, parent))
             self._life.start()
+            # Both come after the pool has ended, so nothing is held any more, or never will be: the signal after a
+            # warm shutdown, the exit after a cold one. Steps are stopped too early for that.
+            signals.worker_shutdown.connect(lambda **_: self._goodbye(), weak=False)
+            atexit.register(self._goodbye)
             hub = getattr(parent, "hub", None)
             if hub is not None:
                 self._timer = hub.call_repeatedly(POOL_CHECK, self._check_pool, parent)
@@ -67,10 +73,10 @@ def install(app: Celery, worker: Callable[[], Worker], prepare: Callable[[], Non
         def terminate(self, parent: Any) -> None:
             self.stop(parent)
 
-        def shutdown(self, parent: Any) -> None:
-            """After the pool has ended: nothing is held any more, or never will be."""
-            if self._life is not None:
-                self._life.stop()
+        def _goodbye(self) -> None:
+            life, self._life = self._life, None
+            if life is not None and os.getpid() == self._pid:
+                life.stop()
 
     app.steps["worker"].add(NodeStep)
     signals.worker_process_init.connect(lambda **_: _child_starts(worker()), weak=False)

@@ -1,0 +1,106 @@
+"""migrate, worker, beat: the programs that a deployment consists of."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import click
+from celery import signals
+from celery.utils.nodenames import default_nodename, host_format
+
+from orchestrator.cli.output import json_option, write_json
+from orchestrator.cli.reach import consumed_queues, engine, orchestrator, require_servers
+from orchestrator.ledger import migrate
+from orchestrator.telemetry import configure_logging
+
+LEVELS = click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False)
+LEDGER_SCHEDULER = "orchestrator.recovery.beat:LedgerScheduler"
+
+
+def _app_option(function: Any) -> Any:
+    return click.option("--app", "path", metavar="MODULE:ATTR", help="Your Celery application; ours by default.")(
+        function
+    )
+
+
+def _log_options(function: Any) -> Any:
+    function = click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)(
+        function
+    )
+    return click.option("--log-level", type=LEVELS, default="INFO", show_default=True)(function)
+
+
+@click.command("migrate")
+@json_option
+def migrate_command(as_json: bool) -> None:
+    """Bring the database to this release's schema. Safe at any time and in any number at once."""
+    with engine() as reached:
+        before = migrate.current(reached)
+        after = migrate.migrate(reached)
+    if as_json:
+        write_json({"before": before, "revision": after})
+    else:
+        click.echo(f"at revision {after}" + (" already" if before == after else f", from {before or 'none'}"))
+
+
+@click.command("worker")
+@_app_option
+@click.option("--queues", "-Q", metavar="A,B", help="Queues to consume; by default all that the definitions name.")
+@click.option("--concurrency", "-c", type=click.IntRange(min=1), help="Pool size; by default the number of cores.")
+@click.option("--pool", "-P", type=click.Choice(["prefork", "threads", "solo"]), default="prefork", show_default=True)
+@click.option("--name", "-n", help="Name of the node, unique on its host; `celery` by default.")
+@_log_options
+def worker_command(
+    path: str | None,
+    queues: str | None,
+    concurrency: int | None,
+    pool: str,
+    name: str | None,
+    log_format: str,
+    log_level: str,
+) -> None:
+    """Carry out steps and sweeps, in the foreground. SIGTERM lets running steps end first."""
+    found = orchestrator(path)
+    _log(log_format, log_level)
+    require_servers(found)
+    consumed = [queue.strip() for queue in queues.split(",") if queue.strip()] if queues else consumed_queues(found)
+    worker = found.app.Worker(
+        hostname=host_format(default_nodename(name)),
+        pool_cls=pool,
+        concurrency=concurrency,
+        queues=consumed,
+        loglevel=log_level,
+        quiet=True,
+        # Events cost nearly half the throughput; the ledger's own history is better.
+        task_events=False,
+        # Both ask other workers for what the ledger knows, and wait for their answers.
+        without_gossip=True,
+        without_mingle=True,
+    )
+    worker.start()
+    raise SystemExit(worker.exitcode or 0)
+
+
+@click.command("beat")
+@_app_option
+@_log_options
+def beat_command(path: str | None, log_format: str, log_level: str) -> None:
+    """Fire sweeps and schedules, in the foreground. Any number may run: each fire is made by one of them."""
+    found = orchestrator(path)
+    _log(log_format, log_level)
+    require_servers(found)
+    found.app.Beat(scheduler_cls=LEDGER_SCHEDULER, loglevel=log_level, quiet=True).run()
+
+
+def _log(form: str, level: str) -> None:
+    """Have this process, and the pool's children, log in our form; Celery leaves logging alone when somebody else
+    has taken charge of it."""
+
+    def configure(**_: Any) -> None:
+        configure_logging(as_json=form == "json", level=level.upper())
+
+    configure()
+    signals.setup_logging.connect(configure, weak=False)
+    # In a container everybody is root; without pickle there is nothing to warn of.
+    warnings.filterwarnings("ignore", message=".*superuser privileges", category=RuntimeWarning)

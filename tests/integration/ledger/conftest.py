@@ -1,0 +1,99 @@
+"""A migrated database for each module of tests, watched by triggers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Any
+
+import pytest
+from ledger.driver import Ledger
+from ledger.proxy import Proxy
+from sqlalchemy import Connection, create_engine, make_url
+from sqlalchemy.pool import NullPool
+
+from orchestrator.ledger import database
+from orchestrator.ledger.migrate import migrate
+from orchestrator.model.state import EXECUTION_TRANSITIONS, STEP_TRANSITIONS
+
+TEMPLATE = "ledger_template"
+
+#: Whatever a test does, a status that model/state.py does not let follow is refused.
+WATCH = """
+CREATE FUNCTION public.only_lawful() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.status <> OLD.status AND NOT jsonb_exists(CAST(TG_ARGV[0] AS jsonb) -> OLD.status, NEW.status) THEN
+        RAISE EXCEPTION USING MESSAGE = concat_ws(' ', 'unlawful', TG_TABLE_NAME, OLD.status, '->', NEW.status);
+    END IF;
+    IF TG_TABLE_NAME = 'step' AND NEW.attempt < OLD.attempt THEN
+        RAISE EXCEPTION 'an attempt number went back';
+    END IF;
+    RETURN NULL;
+END $$
+"""
+
+
+def _watch(connection: Connection) -> None:
+    connection.exec_driver_sql(WATCH)
+    for table, transitions in (("step", STEP_TRANSITIONS), ("execution", EXECUTION_TRANSITIONS)):
+        connection.exec_driver_sql(
+            f"CREATE TRIGGER lawful_{table} AFTER UPDATE ON orchestrator.{table} FOR EACH ROW "
+            f"EXECUTE FUNCTION public.only_lawful('{_as_json(transitions)}')"
+        )
+
+
+def _as_json(transitions: Any) -> str:
+    table: dict[StrEnum, frozenset[StrEnum]] = transitions
+    return json.dumps({before: sorted(after) for before, after in table.items()})
+
+
+@pytest.fixture(scope="session")
+def administration(database_url: str) -> Iterator[Connection]:
+    """A connection that creates and drops databases."""
+    engine = create_engine(database_url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with engine.connect() as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def ledger_template(administration: Connection, database_url: str) -> Iterator[str]:
+    """The name of a migrated and watched database that nobody is connected to."""
+    administration.exec_driver_sql(f"CREATE DATABASE {TEMPLATE}")
+    engine = database.connect(_url(database_url, TEMPLATE), pool_size=1, lock_timeout=10)
+    migrate(engine)
+    with engine.connect() as connection:
+        _watch(connection)
+    engine.dispose()
+    yield TEMPLATE
+    administration.exec_driver_sql(f"DROP DATABASE {TEMPLATE} WITH (FORCE)")
+
+
+@pytest.fixture(scope="module")
+def ledger_url(
+    request: pytest.FixtureRequest, administration: Connection, ledger_template: str, database_url: str
+) -> Iterator[str]:
+    """The URL of this module's own migrated database."""
+    name = request.module.__name__.rpartition(".")[2]
+    administration.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {ledger_template}")
+    yield _url(database_url, name)
+    administration.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _url(url: str, name: str) -> str:
+    return make_url(url).set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="module")
+def ledger(ledger_url: str) -> Iterator[Ledger]:
+    """This module's own ledger."""
+    engine = database.connect(f"{ledger_url}?options=-c deadlock_timeout=50ms", pool_size=16, lock_timeout=10)
+    yield Ledger(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def proxy(ledger_url: str) -> Iterator[Proxy]:
+    """A way to the database that loses what it is told to lose."""
+    with Proxy(ledger_url) as running:
+        yield running

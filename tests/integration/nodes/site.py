@@ -1,0 +1,192 @@
+"""One site: a database and a broker of its own, the nodes on them, and an orchestrator to start executions with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from nodes.process_nodes import BeatNode, ProcessContainer, WorkerNode, celery
+from nodes.traffic import Message, Traffic
+from nodes.waiting import PATIENCE, eventually
+from nodes.witness import VARIABLE, Call, Witness
+from redis import Redis
+from sqlalchemy import create_engine, make_url, text
+
+from orchestrator import ExecutionHandle, Orchestrator
+from orchestrator.embedded import Processes, Servers
+from orchestrator.ledger import database, views
+from orchestrator.ledger.migrate import migrate
+
+#: Where the package `nodes` and the repository's own packages are.
+_PATH = os.pathsep.join(str(Path(__file__).parents[up]) for up in (1, 3))
+WORK, SWEEPS = "orchestrator", "orchestrator.sweeps"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pool:
+    """A worker node that a test module wants."""
+
+    name: str
+    queues: Sequence[str] = (WORK,)
+    concurrency: int = 2
+    pool: str = "prefork"
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+#: Sweeps have a node of their own: those of the tests are busy with activities that wait.
+SWEEPER = Pool(name="sweeper", queues=(SWEEPS,), concurrency=1)
+
+
+class Site:
+    """Everything that a module's tests share.
+
+    Args:
+        modules: what the test process loads; workers always load `nodes.workflows`.
+    """
+
+    def __init__(self, servers: Servers, processes: Processes, modules: Sequence[str] = ("nodes.workflows",)) -> None:
+        self.servers, self._processes = servers, processes
+        self.database_url, self.broker_url = _own_database(servers.database_url), servers.broker_url
+        self.redis = Redis.from_url(self.broker_url)
+        self.redis.flushall()
+        self.witness = Witness(processes.root / "witness")
+        self.orchestrator = Orchestrator(
+            database_url=self.database_url, broker_url=self.broker_url, modules=tuple(modules), pool_size=5
+        )
+        engine = database.connect(self.database_url, pool_size=1, lock_timeout=10)
+        migrate(engine)
+        engine.dispose()
+        self.execute("CREATE TABLE effect (execution uuid, path text, attempt int)")
+
+    def close(self) -> None:
+        """Give connections back."""
+        self.orchestrator.core.database.dispose()
+        self.orchestrator.app.close()
+        self.redis.close()
+
+    def traffic(self, *, doubling: bool = False) -> Traffic:
+        """A recorder of messages, to be entered."""
+        return Traffic(self.broker_url, doubling=doubling)
+
+    def worker(self, pool: Pool) -> WorkerNode:
+        """A worker node, started; `ready()` waits for it."""
+        argv = celery("worker", "--pool", pool.pool, "--concurrency", str(pool.concurrency), "--loglevel", "INFO")
+        argv += ["--hostname", f"{pool.name}@%h", "--queues", ",".join(pool.queues)]
+        argv += ["--without-gossip", "--without-mingle"]
+        container = self._container(pool.name, argv, pool.env, " ready.", pool.queues)
+        return WorkerNode(container, self.orchestrator.app)
+
+    def beat(self, name: str) -> BeatNode:
+        """A beat node, started; `ready()` waits for it."""
+        argv = celery("beat", "--scheduler", "orchestrator.recovery.beat:LedgerScheduler", "--loglevel", "INFO")
+        return BeatNode(self._container(name, argv, {}, "beat: Starting", ()), self.orchestrator.app)
+
+    def _container(
+        self, name: str, argv: Sequence[str], env: Mapping[str, str], prompt: str, queues: Sequence[str]
+    ) -> ProcessContainer:
+        settings = {
+            "PYTHONPATH": _PATH,
+            VARIABLE: str(self.witness.folder),
+            "ORCHESTRATOR_DATABASE_URL": self.database_url,
+            "ORCHESTRATOR_BROKER_URL": self.broker_url,
+            "ORCHESTRATOR_MODULES": "nodes.workflows",
+            "ORCHESTRATOR_HEARTBEAT_INTERVAL": "0.5",
+            "ORCHESTRATOR_DEAD_AFTER": "3",
+        }
+        sweeps = ("TIMERS", "OWNERS", "OVERTAKEN", "STALLED", "DEADLINES")
+        settings |= {f"ORCHESTRATOR_SWEEP_{sweep}": "0.5" for sweep in sweeps}
+        container = ProcessContainer(self._processes, name, argv, {**settings, **env}, prompt, queues)
+        container.start()
+        return container
+
+    # --- starting and waiting ---------------------------------------------------------------------------------------
+
+    def start(self, name: str, input: Any = None, **options: Any) -> ExecutionHandle:  # noqa: A002 - the facade's
+        """Start an execution from the test process."""
+        return self.orchestrator.start(name, {} if input is None else input, **options)
+
+    def call(self, handle: ExecutionHandle, path: str, attempt: int = 1, within: float = PATIENCE) -> Call:
+        """The call of a step's attempt, once it has begun."""
+        return eventually(
+            lambda: next((c for c in self.witness.calls(handle.id, path) if c.attempt == attempt), None),
+            f"attempt {attempt} of {path} has begun",
+            within,
+        )
+
+    def status(self, handle: ExecutionHandle, status: str, within: float = PATIENCE) -> None:
+        """Wait until the execution has a status."""
+        eventually(lambda: handle.status() == status, f"{handle.id} is {status}, not {handle.status()}", within)
+
+    def open(self, gate: str, handle: ExecutionHandle | None = None) -> None:
+        """Open a gate, for one execution or for all."""
+        self.witness.open(f"{handle.id}.{gate}" if handle else gate)
+
+    # --- the ledger, as it stands -----------------------------------------------------------------------------------
+
+    def execute(self, statement: str, **parameters: Any) -> list[Any]:
+        """Rows of a statement of the test's own."""
+        engine = create_engine(self.database_url)
+        try:
+            with engine.begin() as connection:
+                result = connection.execute(text(statement), parameters)
+                return list(result) if result.returns_rows else []
+        finally:
+            engine.dispose()
+
+    def value(self, statement: str, **parameters: Any) -> Any:
+        """The only value of a statement of the test's own."""
+        return self.execute(statement, **parameters)[0][0]
+
+    def step(self, handle: ExecutionHandle, path: str) -> dict[str, Any]:
+        """A step's row."""
+        with self.orchestrator.core.database.connect() as connection:
+            found = {row["path"]: row for row in views.steps(connection, handle.id)}
+        return found[path]
+
+    def steps(self, handle: ExecutionHandle) -> dict[str, str]:
+        """path -> status of every step that has a row."""
+        with self.orchestrator.core.database.connect() as connection:
+            return {row["path"]: row["status"] for row in views.steps(connection, handle.id)}
+
+    def events(self, handle: ExecutionHandle, kind: str) -> list[dict[str, Any]]:
+        """Events of one type."""
+        return [event for event in handle.events() if event["type"] == kind]
+
+    def boot_id(self, node: WorkerNode) -> str | None:
+        """The boot id under which a node lives now; None when it has none."""
+        rows = self.execute(
+            "SELECT boot_id FROM orchestrator.worker WHERE pid = :pid AND buried_at IS NULL AND stopped_at IS NULL",
+            pid=node.pid,
+        )
+        return str(rows[0][0]) if rows else None
+
+    # --- the broker, as it stands -----------------------------------------------------------------------------------
+
+    def waiting(self, queue: str) -> list[Message]:
+        """Messages that wait in a queue, the oldest first."""
+        return [Message(queue, raw) for raw in reversed(self.redis.lrange(queue, 0, -1))]
+
+    def deliver(self, message: Message, queue: str | None = None) -> None:
+        """Deliver a message once more, into its own queue or another."""
+        self.redis.lpush(queue or message.queue, message.copy())
+
+
+def settled_once(site: Site, handle: ExecutionHandle) -> None:
+    """Assert that every step that the history knows has one settling event."""
+    settling = ("step_succeeded", "step_failed", "step_cancelled", "step_timed_out")
+    settled = [event["path"] for event in handle.events() if event["type"] in settling]
+    assert sorted(settled) == sorted(site.steps(handle)), "each step is settled exactly once"
+
+
+def _own_database(url: str) -> str:
+    """An empty database beside the given one."""
+    name = f"site_{uuid4().hex[:12]}"
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    engine.dispose()
+    return make_url(url).set(database=name).render_as_string(hide_password=False)

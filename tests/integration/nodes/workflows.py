@@ -1,0 +1,205 @@
+"""The workflows of the tests."""
+
+from __future__ import annotations
+
+import os
+
+from nodes.activities import (
+    echo,
+    echo_async,
+    fail,
+    hold,
+    meet,
+    sleep,
+    sleep_async,
+    swallow,
+    total,
+    write_and_hold,
+)
+
+from orchestrator import RetryPolicy, compensation, parallel, sequence, step, workflow
+
+#: Where a test wants another attempt, it wants it now.
+SOON = RetryPolicy(max_attempts=3, backoff=0.1, jitter=0)
+ONCE = RetryPolicy(max_attempts=1)
+
+# --- end to end ---------------------------------------------------------------------------------------------------------
+
+pipeline = workflow(
+    "pipeline",
+    step("first", echo, {"value": "{{ input.number }}"}),
+    step("second", echo_async, {"value": "{{ steps.first.output }}"}),
+    parallel(
+        step("left", echo, {"value": "{{ steps.second.output }}"}),
+        sequence(
+            step("right", echo, {"value": "{{ input.number }}"}),
+            step("righter", echo_async, {"value": "{{ steps.right.output }}"}),
+        ),
+    ),
+    step("join", total, {"values": ["{{ steps.left.output }}", "{{ steps.righter.output }}"]}),
+    step("elsewhere", echo, {"value": "{{ steps.join.output }}"}, queue="elsewhere"),
+    step("alone", echo, {"value": "{{ steps.elsewhere.output }}"}, fuse=False),
+    step("last", echo, {"value": {"sum": "{{ steps.alone.output }}", "text": "{{ steps.alone.output }} in all"}}),
+    output={"sum": "{{ steps.last.output.sum }}", "text": "{{ steps.last.output.text }}", "of": "{{ input.number }}"},
+)
+
+#: Its chain changes the queue at every step, and is longer than one canvas may be.
+zigzag = workflow(
+    "zigzag",
+    *[step(f"leg_{n}", echo, {"value": n}, queue="elsewhere" if n % 2 else None) for n in range(20)],
+)
+
+#: Names as long as they may be.
+long_names = workflow(
+    "n" * 200,
+    *[step(f"leg_{n:02}_".ljust(100, "x"), echo, {"value": n}, queue=f"q{n % 2}".ljust(100, "y")) for n in range(20)],
+)
+
+# --- one step that waits ------------------------------------------------------------------------------------------------
+
+held = workflow(
+    "held",
+    step("work", hold, {"attempts": "{{ input.attempts }}", "value": 7}),
+    step("after", echo, {"value": "{{ steps.work.output }}"}),
+)
+
+plain_hold = workflow("plain-hold", step("work", hold))
+
+held_effect = workflow("held-effect", step("work", write_and_hold), step("after", echo))
+
+quick = workflow("quick", step("only", echo, {"value": 1}))
+
+steady = workflow("steady", *[step(f"step_{n}", echo, {"value": n}) for n in range(5)])
+
+# --- joins --------------------------------------------------------------------------------------------------------------
+
+
+def _fan(name: str, width: int) -> object:
+    return workflow(
+        name,
+        parallel(*[step(f"part_{n}", echo, {"value": n}) for n in range(width)]),
+        step("body", echo, {"value": width}),
+    )
+
+
+fan_1, fan_2, fan_200 = _fan("fan-1", 1), _fan("fan-2", 2), _fan("fan-200", 200)
+
+race = workflow(
+    "race",
+    parallel(step("one", meet, {"parties": 2}), step("other", meet, {"parties": 2})),
+    step("body", echo, {"value": 1}),
+)
+
+held_fan = workflow(
+    "held-fan",
+    parallel(step("quick", echo), step("slow", hold), step("quicker", echo)),
+    step("body", echo, {"value": 1}),
+)
+
+unserved_fan = workflow(
+    "unserved-fan", parallel(step("one", echo), step("other", echo)), step("body", echo), queue="unserved"
+)
+
+# --- failures -----------------------------------------------------------------------------------------------------------
+
+flaky = workflow("flaky", step("work", fail, {"attempts": 2}), retry=RetryPolicy(max_attempts=3, backoff=0.4, jitter=0))
+
+exhausted = workflow("exhausted", step("work", fail, {"attempts": 99}), retry=SOON)
+
+refused = workflow("refused", step("work", fail, {"attempts": 99, "business": True}), retry=SOON)
+
+late_failure = workflow(
+    "late-failure",
+    parallel(
+        step("refused", fail, {"attempts": 99, "business": True}), step("slow", fail, {"attempts": 99, "gate": "gate"})
+    ),
+    retry=SOON,
+)
+
+overslept = workflow("overslept", step("work", sleep, {"seconds": 30}, timeout=0.5), retry=SOON)
+
+overslept_async = workflow("overslept-async", step("work", sleep_async, {"seconds": 30}, timeout=0.5), retry=SOON)
+
+swallowed = workflow("swallowed", step("work", swallow, {"seconds": 30}, timeout=0.5), retry=SOON)
+
+threaded = workflow("threaded", step("work", hold, timeout=0.5, queue="threads"), retry=SOON)
+
+expiring = workflow("expiring", step("work", hold), step("after", echo), timeout=1)
+
+# --- sagas --------------------------------------------------------------------------------------------------------------
+
+rollback = workflow(
+    "rollback",
+    step("one", echo, {"value": 1}, compensation=compensation(echo, {"value": "{{ undo.output }}"})),
+    step("two", echo, {"value": 2}, compensation=compensation(echo)),
+    step("bare", echo),
+    step("three", echo, {"value": 3}, compensation=compensation(echo)),
+    step("fails", fail, {"attempts": 99, "business": True}),
+    step("never", echo, compensation=compensation(echo)),
+)
+
+undo_attempted = workflow(
+    "undo-attempted",
+    step("done", echo, compensation=compensation(echo)),
+    step("fails", fail, {"attempts": 99, "business": True}, compensation=compensation(echo)),
+)
+
+undo_completed = workflow(
+    "undo-completed",
+    step("done", echo, compensation=compensation(echo)),
+    step(
+        "fails",
+        fail,
+        {"attempts": 99, "business": True},
+        compensation=compensation(echo),
+        compensate_on="completed",
+    ),
+)
+
+undo_transactional = workflow(
+    "undo-transactional",
+    step("done", write_and_hold, {"attempts": 0}, compensation=compensation(echo)),
+    step("fails", write_and_hold, {"attempts": 0, "fail": True}, compensation=compensation(echo)),
+)
+
+undo_retried = workflow(
+    "undo-retried",
+    step("one", echo, compensation=compensation(echo)),
+    step("two", echo, compensation=compensation(fail, {"attempts": 2}, retry=SOON)),
+    step("fails", fail, {"attempts": 99, "business": True}),
+)
+
+undo_fails = workflow(
+    "undo-fails",
+    step("one", echo, compensation=compensation(echo)),
+    step("two", echo, compensation=compensation(fail, {"attempts": 99}, retry=ONCE)),
+    step("three", echo, compensation=compensation(echo)),
+    step("fails", fail, {"attempts": 99, "business": True}),
+)
+
+undo_waits = workflow(
+    "undo-waits",
+    parallel(
+        step("fails", fail, {"attempts": 99, "business": True}),
+        step("slow", hold, compensation=compensation(echo)),
+    ),
+    step("never", echo),
+)
+
+undo_long = workflow(
+    "undo-long",
+    *[step(f"step_{n:02}", echo, {"value": n}, compensation=compensation(echo)) for n in range(20)],
+    step("fails", fail, {"attempts": 99, "business": True}),
+)
+
+# --- segments -----------------------------------------------------------------------------------------------------------
+
+fused = workflow("fused", step("first", hold), *[step(f"step_{n:02}", echo, {"value": n}) for n in range(20)])
+
+slow_steps = workflow(
+    "slow-steps", *[step(f"step_{n}", sleep, {"seconds": 0.25}) for n in range(12)], retry=ONCE
+)
+
+# --- a definition that changes ------------------------------------------------------------------------------------------
+
+changing = workflow("changing", step("only", echo, {"value": os.environ.get("NODES_VALUE", "original")}))
