@@ -10,7 +10,6 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Protocol
 
-
 from orchestrator.activities.registry import registry
 from orchestrator.authoring.discovery import Catalog, discover
 from orchestrator.engine import start as starting

@@ -13,11 +13,13 @@ All statements are constants, each one autocommit round trip, and none costs mor
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection, text
 
+from orchestrator.ledger.statement import Statement
 from orchestrator.ledger.tables import OPEN
 from orchestrator.model.outcome import Failure
 
@@ -64,8 +66,8 @@ class Settled:
     status: str = ""
 
 
-def _sql(statement: str) -> TextClause:
-    return text(statement.replace("<open>", f"({OPEN})"))
+def _sql(statement: str) -> Statement:
+    return Statement(statement.replace("<open>", f"({OPEN})"))
 
 
 _STILL_HELD = (
@@ -223,19 +225,26 @@ SELECT (SELECT halt FROM d) AS halt, (SELECT array_agg(path) FROM n) AS ready, (
 """)
 
 #: A late owner's result was dropped: kept for whoever asks why.
-FENCED = _sql(f"""
+FENCED = text(f"""
 {_EVENTS} SELECT :execution, tenant, 'attempt_fenced', :path, :attempt,
        jsonb_build_object('owner', CAST(:owner AS text))
 FROM orchestrator.execution WHERE id = :execution
 """)
 
 #: After a lost reply: waits for the old backend to end its statement, and then tells how the step stands.
-STANDING = _sql("""
+STANDING = text("""
 SELECT status, attempt, owner FROM orchestrator.step WHERE execution_id = :execution AND path = :path FOR UPDATE
 """)
 
+#: After a lost reply: what CLAIM would have returned, if it was carried out.
+ADOPT = text("""
+SELECT s.attempt, s.failures, x.tenant, x.input, x.correlation_id, x.labels
+FROM orchestrator.step s JOIN orchestrator.execution x ON x.id = s.execution_id
+WHERE s.execution_id = :execution AND s.path = :path AND s.status = 'running' AND s.owner = :owner
+""")
+
 #: What runs under an owner's name in an execution.
-OWNED = _sql("""
+OWNED = text("""
 SELECT path, attempt, failures FROM orchestrator.step
 WHERE execution_id = :execution AND status = 'running' AND owner = :owner
 """)
@@ -252,8 +261,8 @@ def claim(
     timeout: float | None,
 ) -> tuple[Claim, Facts] | None:
     """Take a ready step; None means that it is not ready, is halted, or the execution is not in status `want`."""
-    row = connection.execute(
-        CLAIM,
+    row = CLAIM.first(
+        connection,
         {
             "execution": execution_id,
             "path": path,
@@ -262,11 +271,19 @@ def claim(
             "transactional": transactional,
             "timeout": timeout,
         },
-    ).first()
-    if row is None:
-        return None
-    taken = Claim(execution_id=execution_id, path=path, attempt=row[0], owner=owner, failures=row[1])
-    return taken, Facts(tenant=row[2], input=row[3], correlation_id=row[4], labels=row[5])
+    )
+    return None if row is None else _taken(row, execution_id, path, owner)
+
+
+def adopt(connection: Connection, execution_id: str, path: str, *, owner: str) -> tuple[Claim, Facts] | None:
+    """After a lost reply: the claim that this owner has on a step already; None when it has none."""
+    row = connection.execute(ADOPT, {"execution": execution_id, "path": path, "owner": owner}).first()
+    return None if row is None else _taken(row, execution_id, path, owner)
+
+
+def _taken(row: Sequence[Any], execution_id: str, path: str, owner: str) -> tuple[Claim, Facts]:
+    held = Claim(execution_id=execution_id, path=path, attempt=row[0], owner=owner, failures=row[1])
+    return held, Facts(tenant=row[2], input=row[3], correlation_id=row[4], labels=row[5])
 
 
 def settle_and_claim(
@@ -280,8 +297,8 @@ def settle_and_claim(
     timeout: float | None,
 ) -> Settled | None:
     """Record success and claim the only successor; None means fenced, and nothing was written."""
-    row = connection.execute(
-        SETTLE_AND_CLAIM,
+    row = SETTLE_AND_CLAIM.first(
+        connection,
         {
             **held.token(),
             "output": output,
@@ -290,31 +307,31 @@ def settle_and_claim(
             "transactional": transactional,
             "timeout": timeout,
         },
-    ).one()
-    return None if row[0] is None else Settled(halted=row[0], claimed=row[1])
+    )
+    return None if row is None or row[0] is None else Settled(halted=row[0], claimed=row[1])
 
 
 def settle_and_spread(connection: Connection, held: Claim, output: str, *, successors: str) -> Settled | None:
     """Record success and insert the successors' rows (a JSON array of them); None means fenced."""
-    row = connection.execute(SETTLE_AND_SPREAD, {**held.token(), "output": output, "successors": successors}).one()
-    return None if row[0] is None else Settled(halted=row[0], ready=tuple(row[1] or ()))
+    row = SETTLE_AND_SPREAD.first(connection, {**held.token(), "output": output, "successors": successors})
+    return None if row is None or row[0] is None else Settled(halted=row[0], ready=tuple(row[1] or ()))
 
 
 def settle_and_finish(connection: Connection, held: Claim, output: str, *, result: str) -> Settled | None:
     """Record success of a last step, and `result` as the execution's output if it was the last; None means fenced."""
-    row = connection.execute(SETTLE_AND_FINISH, {**held.token(), "output": output, "result": result}).one()
-    return None if row[0] is None else Settled(halted=row[0], finished=row[1])
+    row = SETTLE_AND_FINISH.first(connection, {**held.token(), "output": output, "result": result})
+    return None if row is None or row[0] is None else Settled(halted=row[0], finished=row[1])
 
 
 def settle_retry(connection: Connection, held: Claim, error: str, *, delay: float, want: str) -> Settled | None:
     """Record a failed attempt, to be followed by another `delay` seconds later; None means fenced."""
-    row = connection.execute(SETTLE_RETRY, {**held.token(), "error": error, "delay": delay, "want": want}).first()
+    row = SETTLE_RETRY.first(connection, {**held.token(), "error": error, "delay": delay, "want": want})
     return None if row is None else Settled(halted=row[0], status=row[1])
 
 
 def settle_failed(connection: Connection, held: Claim, error: str, *, outcome: str) -> Settled | None:
     """Record that a step has failed for good (`failed` or `timed_out`) and flag its execution; None means fenced."""
-    row = connection.execute(SETTLE_FAILED, {**held.token(), "error": error, "outcome": outcome}).first()
+    row = SETTLE_FAILED.first(connection, {**held.token(), "error": error, "outcome": outcome})
     return None if row is None else Settled(halted=row[0], status=row[1])
 
 
@@ -322,8 +339,8 @@ def settle_undo(
     connection: Connection, held: Claim, *, outcome: str, output: str | None, error: str | None
 ) -> Settled | None:
     """Record how a compensation ended (`succeeded` or `failed`) and ready the next; None means fenced."""
-    row = connection.execute(SETTLE_UNDO, {**held.token(), "outcome": outcome, "output": output, "error": error}).one()
-    return None if row[0] is None else Settled(halted=row[0], ready=tuple(row[1] or ()), finished=row[2])
+    row = SETTLE_UNDO.first(connection, {**held.token(), "outcome": outcome, "output": output, "error": error})
+    return None if row is None or row[0] is None else Settled(halted=row[0], ready=tuple(row[1] or ()), finished=row[2])
 
 
 def record_fenced(connection: Connection, held: Claim) -> None:

@@ -18,6 +18,8 @@ R = TypeVar("R")
 
 #: Deadlock and serialization failures: the server has undone everything, and every statement carries its guard.
 RETRYABLE_SQLSTATES = frozenset({"40P01", "40001"})
+#: Somebody's lock was not given up within the lock timeout; nothing was written.
+LOCK_TIMEOUT = "55P03"
 #: Undefined table and invalid schema name.
 NOT_MIGRATED = frozenset({"42P01", "3F000"})
 
@@ -85,7 +87,8 @@ def persist(attempt: Callable[[], R], *, give_up_after: float | None = None, at:
     """Call `attempt` until the database answers.
 
     For statements that are safe to send twice: each carries its guard, so a repetition writes nothing. Waits grow from
-    50 ms to 2 s, with jitter. None never gives up: a guard's settle is retried until answered, or the process dies.
+    50 ms to 2 s, with jitter. None never gives up, nor does it take a lock's timeout for an answer: a guard's settle is
+    retried until answered, or the process dies.
 
     Raises:
         DatabaseUnavailable: no answer within `give_up_after` seconds.
@@ -98,7 +101,8 @@ def persist(attempt: Callable[[], R], *, give_up_after: float | None = None, at:
         except DBAPIError as error:
             if sqlstate(error) in NOT_MIGRATED:
                 raise SchemaNotMigrated() from error
-            if not (is_lost(error) or is_retryable(error)):
+            patient = give_up_after is None and sqlstate(error) == LOCK_TIMEOUT
+            if not (is_lost(error) or is_retryable(error) or patient):
                 raise
             if give_up_after is not None and is_lost(error) and clock.elapsed() - started > give_up_after:
                 raise _unavailable(error, at) from error

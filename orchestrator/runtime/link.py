@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.ledger import claims, database
-from orchestrator.ledger.claims import Claim, Settled
+from orchestrator.ledger.claims import Claim, Facts, Settled
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,44 +42,66 @@ class Link:
 
     def call(self, statement: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Send a statement until it is answered. Only for those that are safe to send twice."""
+        return self._persist(lambda connection, _: statement(connection, *args, **kwargs))
 
-        def attempt() -> R:
-            try:
-                return statement(self.connection, *args, **kwargs)
-            except DBAPIError as error:
-                self._drop_if_lost(error)
-                raise
+    def claim(
+        self, execution_id: str, path: str, *, owner: str, want: str, transactional: bool, timeout: float | None
+    ) -> tuple[Claim, Facts] | None:
+        """`claims.claim`, sent until it is answered.
 
-        return database.persist(attempt)
+        After a lost reply, a step that cannot be claimed may run under our own name already, and nobody else would ever
+        take it up: then the claim is adopted.
+        """
+
+        def send(connection: Connection, doubtful: bool) -> tuple[Claim, Facts] | None:
+            taken = claims.claim(
+                connection, execution_id, path, owner=owner, want=want, transactional=transactional, timeout=timeout
+            )
+            if taken is None and doubtful:
+                return claims.adopt(connection, execution_id, path, owner=owner)
+            return taken
+
+        return self._persist(send)
 
     def settle(
         self, held: Claim, send: Callable[[Connection], Settled | None], became: str
     ) -> Settled | Recovered | None:
         """Send a settle until it is known whether it was carried out.
 
-        After a lost reply, no row settled may be its own success: the step's row, locked, tells. `became` is the
-        status that this settle, and no other, would have given it.
+        After a lost reply, nothing written may mean that it was written before: the step's row tells. It is asked after
+        every sending, as a statement given up for lost may still arrive. `became` is the status that this settle, and
+        no other, would have given it.
 
         Returns:
             None when another owner has the step and nothing was written.
         """
 
-        def attempt() -> Settled | Recovered | None:
+        def send_or_recover(connection: Connection, doubtful: bool) -> Settled | Recovered | None:
+            settled = send(connection)
+            if settled is None and doubtful and claims.standing(connection, held) == became:
+                return Recovered()
+            return settled
+
+        return self._persist(send_or_recover)
+
+    def _persist(self, send: Callable[[Connection, bool], R]) -> R:
+        """Call `send` until it is answered; its second argument says whether an earlier call may have been carried out,
+        because the connection broke."""
+        doubtful = False
+
+        def attempt() -> R:
+            nonlocal doubtful
             try:
-                return send(self.connection)
+                return send(self.connection, doubtful)
             except DBAPIError as error:
-                if not self._drop_if_lost(error):
-                    raise
-            status = self.call(claims.standing, held)
-            if status == "running":
-                return send(self.connection)
-            return Recovered() if status == became else None
+                if database.is_lost(error):
+                    doubtful = True
+                    self._drop()
+                raise
 
         return database.persist(attempt)
 
-    def _drop_if_lost(self, error: DBAPIError) -> bool:
-        lost = database.is_lost(error)
-        if lost and self._connection is not None:
+    def _drop(self) -> None:
+        if self._connection is not None:
             self._connection.invalidate()
             self.close()
-        return lost

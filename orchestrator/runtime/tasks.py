@@ -50,6 +50,9 @@ def register(app: Celery, worker: Callable[[], Worker]) -> None:
                 options.setdefault("shadow", name)
             options.setdefault("argsrepr", name or repr(args))
             options.setdefault("kwargsrepr", "{}")
+            if options.get("chain"):
+                # The rest of a chain travels in each of its messages, and is the same text over and over.
+                options.setdefault("compression", "zlib")
             return super().apply_async(args, kwargs, **options)
 
     @app.task(name=SEGMENT_TASK, base=SegmentTask, bind=True, backend=_backend(app, worker), **OPTIONS)

@@ -60,6 +60,13 @@ class Ledger:
         with self.engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
             yield connection
 
+    @contextmanager
+    def locked(self, begun: Begun) -> Iterator[Connection]:
+        """A transaction that holds all of an execution's steps until it ends."""
+        with self.open() as connection:
+            connection.execute(text("SELECT FROM orchestrator.step WHERE execution_id = :e FOR UPDATE"), {"e": begun.id})
+            yield connection
+
     def behind(self, work: Callable[[Connection], R]) -> Background[R]:
         """Work in the background, on an autocommit connection of its own."""
         return Background(self.engine, work)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from ledger.driver import OTHER, OWNER, QUEUE, Begun, Ledger
 from ledger.proxy import Proxy
-from ledger.races import Background
+from ledger.races import until
 from sqlalchemy import Connection, Engine, text
 
 from orchestrator.ledger import claims, database
@@ -36,9 +36,25 @@ def link(proxied: Engine) -> Iterator[Link]:
 
 
 @pytest.fixture
+def impatient(ledger_url: str) -> Iterator[Link]:
+    """A worker's connection that waits for locks for a tenth of a second."""
+    engine = database.connect(ledger_url, pool_size=1, lock_timeout=0.1)
+    made = Link(engine)
+    yield made
+    made.close()
+    engine.dispose()
+
+
+@pytest.fixture
 def begun(ledger: Ledger) -> Begun:
     """An execution of two steps, one after the other."""
     return ledger.start({"first": (), "second": ("first",)})
+
+
+def pid(link: Link) -> int:
+    """The backend behind a worker's connection."""
+    found: int = link.connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+    return found
 
 
 def settle(link: Link, held: Claim) -> Settled | Recovered | None:
@@ -121,37 +137,29 @@ def test_a_settle_that_was_lost_while_the_step_went_to_another_owner_is_fenced(
     assert adopted(ledger, begun) == []
 
 
-def test_a_settle_whose_backend_is_terminated_while_it_waits_is_sent_again(ledger: Ledger, begun: Begun) -> None:
+def test_a_settle_whose_backend_is_terminated_while_it_waits_is_sent_again(
+    ledger: Ledger, begun: Begun, link: Link
+) -> None:
     held = ledger.claim(begun, "first")
-    link = Link(ledger.engine)
-    pid = link.connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
-    with ledger.open() as blocker:
-        blocker.execute(text("SELECT FROM orchestrator.step WHERE execution_id = :e FOR UPDATE"), {"e": begun.id})
-        with Background(ledger.engine, lambda _: settle(link, held)) as settling:
-            settling.until_blocked(pid)
-            ledger.sql("SELECT pg_terminate_backend(:pid)", pid=pid)
-            settling.until_unblocked(pid)
-            blocker.commit()
-            assert settling.result() == Settled(halted=False, claimed=True)
-    link.close()
+    backend = pid(link)
+    with ledger.locked(begun) as blocker, ledger.behind(lambda _: settle(link, held)) as settling:
+        settling.until_blocked(backend)
+        ledger.sql("SELECT pg_terminate_backend(:pid)", pid=backend)
+        until(lambda: not ledger.sql("SELECT FROM pg_stat_activity WHERE pid = :pid", pid=backend), "it is gone")
+        blocker.commit()
+        assert settling.result() == Settled(halted=False, claimed=True)
     assert_settled_once(ledger, begun)
 
 
-def test_a_settle_waits_longer_than_the_lock_timeout(ledger: Ledger, begun: Begun, ledger_url: str) -> None:
+def test_a_settle_waits_for_a_lock_beyond_the_lock_timeout(ledger: Ledger, begun: Begun, impatient: Link) -> None:
     held = ledger.claim(begun, "first")
-    impatient = database.connect(ledger_url, pool_size=1, lock_timeout=0.1)
-    link = Link(impatient)
-    pid = link.connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
-    with ledger.open() as blocker:
-        blocker.execute(text("SELECT FROM orchestrator.step WHERE execution_id = :e FOR UPDATE"), {"e": begun.id})
-        with Background(ledger.engine, lambda _: settle(link, held)) as settling:
-            for _ in range(2):
-                settling.until_blocked(pid)
-                settling.until_unblocked(pid)
-            blocker.commit()
-            assert settling.result() == Settled(halted=False, claimed=True)
-    link.close()
-    impatient.dispose()
+    backend = pid(impatient)
+    with ledger.locked(begun) as blocker, ledger.behind(lambda _: settle(impatient, held)) as settling:
+        for _ in range(2):
+            settling.until_blocked(backend)
+            settling.until_unblocked(backend)
+        blocker.commit()
+        assert settling.result() == Settled(halted=False, claimed=True)
     assert_settled_once(ledger, begun)
 
 

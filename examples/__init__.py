@@ -1,0 +1,1 @@
+"""Small applications that use the orchestrator. Run them from the top of the repository."""

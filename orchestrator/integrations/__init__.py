@@ -1,0 +1,1 @@
+"""Doors to frameworks; each is imported by those who have the framework."""
