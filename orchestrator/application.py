@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from celery import Celery
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.activities.registry import registry
@@ -73,16 +74,16 @@ class Orchestrator(Service):
     @cached_property
     def core(self) -> Core:  # type: ignore[override]
         """The engine's parts; made at the first use, without a connection."""
-        settings = self.settings
-        engine = database.connect(
-            settings.require_database_url(), pool_size=settings.pool_size, lock_timeout=settings.lock_timeout
-        )
-        return Core(settings, engine, Publisher(self.app))
+        return Core(self.settings, self._connect(self.settings.pool_size), Publisher(self.app))
 
     @cached_property
     def worker(self) -> Worker:
         """What a worker process works with."""
         return Worker(core=self.core, registry=registry, node=self._node)
+
+    def _connect(self, pool_size: int) -> Engine:
+        url, lock_timeout = self.settings.require_database_url(), self.settings.lock_timeout
+        return database.connect(url, pool_size=pool_size, lock_timeout=lock_timeout)
 
     def init_app(self, app: Celery) -> None:
         """Add the orchestrator to a Celery application: its tasks, its worker bootstep, safe transport defaults."""
@@ -97,14 +98,19 @@ class Orchestrator(Service):
         if app.conf.broker_connection_max_retries == 100:  # Celery's default
             app.conf.broker_connection_max_retries = None
 
-    def prepare_worker(self) -> None:
+    def prepare_worker(self, threads: int = 1) -> None:
         """Import what the settings name and publish it, before the pool forks.
+
+        Args:
+            threads: steps that one process will work on at a time; each may need two connections.
 
         A bad or changed definition is logged and leaves the rest at work: executions are pinned to what is published.
 
         Raises:
             DatabaseUnavailable, SchemaNotMigrated, ConfigurationError: the worker cannot work at all.
         """
+        if threads > 1:
+            self.core.database = self._connect(self.settings.pool_size + 2 * threads)
         database.ping(self.core.database)
         migrate.require_migrated(self.core.database)
         for problem in self.catalog.problems:

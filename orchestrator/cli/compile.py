@@ -87,9 +87,7 @@ def _print_json(definition: Definition, stages: Iterable[Stage], undone: Iterabl
 
 
 def _tree(definition: Definition, stages: list[Stage], undone: Iterable[Chain | Chord]) -> Tree:
-    messages = sum(
-        len(segments(part)) for stage in stages if not stage.in_place for part in stage.parts
-    )
+    messages = sum(len(segments(part)) for stage in stages if not stage.in_place for part in stage.parts)
     head = f"[bold]{definition.name}[/] v{definition.version}"
     root = Tree(f"{head}  [dim]{len(definition.steps)} steps in {messages} Celery tasks[/]")
     for stage in stages:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import Celery, bootsteps, signals
+from celery.concurrency.prefork import TaskPool as ProcessPool
 from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.ledger import owners
@@ -24,12 +25,15 @@ POOL_CHECK = 0.1
 _PR_SET_PDEATHSIG = 1
 
 
-def install(app: Celery, worker: Callable[[], Worker], prepare: Callable[[], None], ready: Callable[[], None]) -> None:
+def install(
+    app: Celery, worker: Callable[[], Worker], prepare: Callable[[int], None], ready: Callable[[], None]
+) -> None:
     """Make an application's workers nodes of ours.
 
     Args:
         worker: gives the process's parts.
-        prepare: called in the main process before the pool forks; raises what must keep the worker from starting.
+        prepare: called in the main process before the pool forks, with the number of steps that one process will work
+            on at a time; raises what must keep the worker from starting.
         ready: called once the node is registered.
     """
 
@@ -39,7 +43,7 @@ def install(app: Celery, worker: Callable[[], Worker], prepare: Callable[[], Non
         requires = ("celery.worker.components:Pool",)
 
         def __init__(self, parent: Any, **kwargs: Any) -> None:
-            prepare()
+            prepare(1 if issubclass(parent.pool_cls, ProcessPool) else parent.concurrency)
             # Children must not inherit connections.
             worker().core.database.dispose()
             self._life: NodeLife | None = None

@@ -42,7 +42,7 @@ def hold(ctx: StepContext, gate: str = "gate", attempts: int = 1, value: Any = N
     seen = witness.present()
     seen.note(ctx)
     if ctx.attempt <= attempts:
-        seen.pass_gate(gate, f"{ctx.execution_id}.{gate}")
+        seen.pass_gate(f"{ctx.execution_id}.{gate}")
     seen.note(ctx, "ended")
     return value
 
@@ -54,7 +54,7 @@ def write_and_hold(ctx: StepContext, gate: str = "gate", attempts: int = 1, fail
     ctx.connection.execute(EFFECT, {"execution": ctx.execution_id, "path": ctx.path, "attempt": ctx.attempt})
     seen.note(ctx)
     if ctx.attempt <= attempts:
-        seen.pass_gate(gate, f"{ctx.execution_id}.{gate}")
+        seen.pass_gate(f"{ctx.execution_id}.{gate}")
     seen.note(ctx, "ended")
     if fail:
         raise BusinessError("as told, after writing")
@@ -74,7 +74,7 @@ def fail(ctx: StepContext, attempts: int = 1, business: bool = False, gate: str 
     seen = witness.present()
     seen.note(ctx)
     if gate is not None:
-        seen.pass_gate(gate, f"{ctx.execution_id}.{gate}")
+        seen.pass_gate(f"{ctx.execution_id}.{gate}")
     if ctx.attempt <= attempts:
         raise BusinessError("as told") if business else TransientError("as told")
     return ctx.attempt

@@ -1,37 +1,30 @@
-"""pytest-celery's fixtures on local processes; a module's tests share its nodes."""
+"""pytest-celery's fixtures on local processes: one site a session, and a module's own nodes on it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 import pytest
-from nodes.process_nodes import BeatNode, BrokerContainer, BrokerNode, ProcessContainer, WorkerNode
-from nodes.site import SWEEPER, Pool, Site
+from nodes.process_nodes import BrokerContainer, BrokerNode, ProcessContainer, WorkerNode
+from nodes.site import Pool, Site
 from pytest_celery import CeleryBrokerCluster, CeleryWorkerCluster
 
 from orchestrator.embedded import Processes, Servers
 
 
-@pytest.fixture(scope="module")
-def modules() -> Sequence[str]:
-    """What the test process loads."""
-    return ("nodes.workflows",)
-
-
-@pytest.fixture(scope="module")
-def site(servers: Servers, tmp_path_factory: pytest.TempPathFactory, modules: Sequence[str]) -> Iterator[Site]:
-    """A database and an emptied broker for one module."""
+@pytest.fixture(scope="session")
+def site(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A database of its own and the emptied broker."""
     with Processes(tmp_path_factory.mktemp("site"), grace=5) as processes:
-        site = Site(servers, processes, modules)
+        site = Site(servers, processes)
         yield site
-        site.witness.open("gate")
         site.close()
 
 
 @pytest.fixture(scope="module")
 def pools() -> Sequence[Pool]:
     """The worker nodes of a module, beside the one that sweeps."""
-    return [Pool(name="worker")]
+    return [Pool(name="worker", concurrency=4)]
 
 
 @pytest.fixture(scope="session")
@@ -58,28 +51,13 @@ def celery_backend_cluster() -> None:
 
 
 @pytest.fixture(scope="module")
-def celery_worker_cluster(site: Site, pools: Sequence[Pool], beat: BeatNode) -> Iterator[CeleryWorkerCluster]:
-    """The module's nodes, then the one that sweeps."""
-    cluster = CeleryWorkerCluster(*[site.worker(pool) for pool in (*pools, SWEEPER)])
-    assert cluster.ready()
-    assert beat.ready()
-    yield cluster
-    site.open("gate")
-    for node in cluster:
-        node.container.kill("SIGTERM")
-    for node in cluster:
-        node.teardown()
+def celery_worker_cluster(site: Site, pools: Sequence[Pool]) -> Iterator[CeleryWorkerCluster]:
+    """The module's nodes, and last the one that sweeps."""
+    yield CeleryWorkerCluster(*site.running(*pools))
+    site.open_all()
 
 
-@pytest.fixture(scope="module")
-def beat(site: Site) -> Iterator[BeatNode]:
-    """The site's beat."""
-    node = site.beat("beat")
-    yield node
-    node.teardown()
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def worker(celery_worker_cluster: CeleryWorkerCluster) -> WorkerNode:
     """The module's first node."""
     found: WorkerNode = celery_worker_cluster[0]

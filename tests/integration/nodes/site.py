@@ -1,10 +1,10 @@
-"""One site: a database and a broker of its own, the nodes on them, and an orchestrator to start executions with."""
+"""One site: a database and a broker, the nodes on them, and an orchestrator to start executions with."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -31,32 +31,33 @@ class Pool:
     """A worker node that a test module wants."""
 
     name: str
-    queues: Sequence[str] = (WORK,)
+    queues: tuple[str, ...] = (WORK,)
     concurrency: int = 2
     pool: str = "prefork"
-    env: Mapping[str, str] = field(default_factory=dict)
+    #: Environment variables in addition, by name.
+    env: tuple[tuple[str, str], ...] = ()
 
 
+#: The definitions that the test process starts.
+STARTED = ("nodes.workflows", "nodes.stray")
 #: Sweeps have a node of their own: those of the tests are busy with activities that wait.
 SWEEPER = Pool(name="sweeper", queues=(SWEEPS,), concurrency=1)
 
 
 class Site:
-    """Everything that a module's tests share.
+    """Everything that the tests share. The test process also knows `nodes.stray`, which workers do not load."""
 
-    Args:
-        modules: what the test process loads; workers always load `nodes.workflows`.
-    """
-
-    def __init__(self, servers: Servers, processes: Processes, modules: Sequence[str] = ("nodes.workflows",)) -> None:
+    def __init__(self, servers: Servers, processes: Processes) -> None:
         self.servers, self._processes = servers, processes
         self.database_url, self.broker_url = _own_database(servers.database_url), servers.broker_url
         self.redis = Redis.from_url(self.broker_url)
         self.redis.flushall()
         self.witness = Witness(processes.root / "witness")
         self.orchestrator = Orchestrator(
-            database_url=self.database_url, broker_url=self.broker_url, modules=tuple(modules), pool_size=5
+            database_url=self.database_url, broker_url=self.broker_url, modules=STARTED, pool_size=5
         )
+        self._nodes: dict[Pool, WorkerNode] = {}
+        self._beats: dict[str, BeatNode] = {}
         engine = database.connect(self.database_url, pool_size=1, lock_timeout=10)
         migrate(engine)
         engine.dispose()
@@ -72,12 +73,28 @@ class Site:
         """A recorder of messages, to be entered."""
         return Traffic(self.broker_url, doubling=doubling)
 
+    def running(self, *pools: Pool) -> list[WorkerNode]:
+        """Exactly these worker nodes, ready, with the one that sweeps and a beat; those that run already stay."""
+        wanted = (*pools, SWEEPER)
+        for pool, node in list(self._nodes.items()):
+            if pool not in wanted or not node.alive:
+                node.kill()
+                del self._nodes[pool]
+        beat = self._beats.get("beat")
+        if beat is None or beat.container.status != "running":
+            beat = self._beats["beat"] = self.beat("beat")
+        for pool in wanted:
+            self._nodes[pool] = self._nodes.get(pool) or self.worker(pool)
+        nodes = [self._nodes[pool] for pool in wanted]
+        assert all(node.ready() for node in (*nodes, beat))
+        return nodes
+
     def worker(self, pool: Pool) -> WorkerNode:
         """A worker node, started; `ready()` waits for it."""
         argv = celery("worker", "--pool", pool.pool, "--concurrency", str(pool.concurrency), "--loglevel", "INFO")
         argv += ["--hostname", f"{pool.name}@%h", "--queues", ",".join(pool.queues)]
         argv += ["--without-gossip", "--without-mingle"]
-        container = self._container(pool.name, argv, pool.env, " ready.", pool.queues)
+        container = self._container(pool.name, argv, dict(pool.env), " ready.", pool.queues)
         return WorkerNode(container, self.orchestrator.app)
 
     def beat(self, name: str) -> BeatNode:
@@ -121,9 +138,14 @@ class Site:
         """Wait until the execution has a status."""
         eventually(lambda: handle.status() == status, f"{handle.id} is {status}, not {handle.status()}", within)
 
-    def open(self, gate: str, handle: ExecutionHandle | None = None) -> None:
-        """Open a gate, for one execution or for all."""
-        self.witness.open(f"{handle.id}.{gate}" if handle else gate)
+    def open(self, handle: ExecutionHandle, gate: str = "gate") -> None:
+        """Let an execution pass a gate."""
+        self.witness.open(f"{handle.id}.{gate}")
+
+    def open_all(self) -> None:
+        """Open the gates that tests have left closed."""
+        for execution in {call.execution for call in self.witness.calls()}:
+            self.witness.open(f"{execution}.gate")
 
     # --- the ledger, as it stands -----------------------------------------------------------------------------------
 

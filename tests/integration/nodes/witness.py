@@ -74,12 +74,12 @@ class Witness:
         """Let those pass who wait at a gate now or come later."""
         (self.folder / "gates" / gate).touch()
 
-    def pass_gate(self, *gates: str) -> None:
-        """Wait until one of the gates is open; TimeoutError when the test has forgotten about it."""
+    def pass_gate(self, gate: str) -> None:
+        """Wait until a gate is open; TimeoutError when the test has forgotten about it."""
         deadline = time.monotonic() + FORGOTTEN
-        while not any((self.folder / "gates" / gate).exists() for gate in gates):
+        while not (self.folder / "gates" / gate).exists():
             if time.monotonic() > deadline:
-                raise TimeoutError(f"nobody opened {gates}")
+                raise TimeoutError(f"nobody opened {gate}")
             time.sleep(0.01)
 
     def meet(self, name: str, parties: int) -> None:

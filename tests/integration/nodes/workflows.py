@@ -67,6 +67,8 @@ plain_hold = workflow("plain-hold", step("work", hold))
 
 held_effect = workflow("held-effect", step("work", write_and_hold), step("after", echo))
 
+effects = workflow("effects", *[step(f"step_{n}", write_and_hold, {"attempts": 0}) for n in range(5)])
+
 quick = workflow("quick", step("only", echo, {"value": 1}))
 
 steady = workflow("steady", *[step(f"step_{n}", echo, {"value": n}) for n in range(5)])
@@ -196,9 +198,7 @@ undo_long = workflow(
 
 fused = workflow("fused", step("first", hold), *[step(f"step_{n:02}", echo, {"value": n}) for n in range(20)])
 
-slow_steps = workflow(
-    "slow-steps", *[step(f"step_{n}", sleep, {"seconds": 0.25}) for n in range(12)], retry=ONCE
-)
+slow_steps = workflow("slow-steps", *[step(f"step_{n}", sleep, {"seconds": 0.25}) for n in range(12)], retry=ONCE)
 
 # --- a definition that changes ------------------------------------------------------------------------------------------
 

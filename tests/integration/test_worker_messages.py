@@ -1,0 +1,130 @@
+"""Messages that are doubled, late or lost, and what they must not do to joins."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+from nodes.process_nodes import WorkerNode
+from nodes.site import WORK, Pool, Site, settled_once
+from nodes.waiting import eventually
+
+from orchestrator import ExecutionHandle
+from orchestrator.ledger import claims, joins
+
+pytest_plugins = ("nodes.fixtures",)
+
+
+@pytest.fixture(scope="module")
+def pools() -> Sequence[Pool]:
+    return [Pool(name="worker", concurrency=4), Pool(name="other", queues=("elsewhere",))]
+
+
+def quiet(site: Site) -> None:
+    """Wait until no message waits and none is being worked on."""
+    eventually(
+        lambda: not any(map(site.redis.llen, (WORK, "elsewhere"))) and not site.redis.hlen("unacked"), "all is consumed"
+    )
+
+
+def called_once(site: Site, handle: ExecutionHandle) -> None:
+    """Assert that no activity was called twice."""
+    calls = Counter(call.path for call in site.witness.calls(handle.id))
+    assert set(calls.values()) == {1}, calls
+
+
+def test_doubled_and_late_messages_change_nothing(site: Site, worker: WorkerNode) -> None:
+    with site.traffic(doubling=True) as traffic:
+        handles = [
+            site.start(name, {"number": 1})
+            for name in ("pipeline", "fan-2", "fan-200", "zigzag", "undo-attempted", "undo-long")
+            for _ in range(3)
+        ]
+        for handle in handles:
+            eventually(lambda: handle.status() in {"succeeded", "compensated"}, f"{handle} ends")  # noqa: B023
+        quiet(site)
+        messages = traffic.segments()
+    before = {handle.id: handle.events() for handle in handles}
+    for message in messages:
+        site.deliver(message)
+    quiet(site)
+    for handle in handles:
+        settled_once(site, handle)
+        assert handle.events() == before[handle.id]
+        if site.events(handle, "execution_succeeded"):
+            called_once(site, handle)
+    assert worker.alive
+
+
+@pytest.mark.parametrize("width", [1, 2, 200])
+def test_the_body_behind_a_fan_out_is_published_and_called_once(site: Site, worker: WorkerNode, width: int) -> None:
+    with site.traffic() as traffic:
+        handle = site.start(f"fan-{width}")
+        assert handle.result(30) == width
+        bodies = [message for message in traffic.segments(handle.id) if message.args[2] == "body"]
+    called_once(site, handle)
+    settled_once(site, handle)
+    assert len(bodies) == (1 if width > 1 else 0)
+
+
+def test_two_that_arrive_last_together_let_the_body_run_once(site: Site, worker: WorkerNode) -> None:
+    for _ in range(50):
+        handle = site.start("race")
+        assert handle.result(30) == 1
+        called_once(site, handle)
+        settled_once(site, handle)
+
+
+def test_the_body_runs_once_after_a_header_s_process_was_killed(site: Site, worker: WorkerNode) -> None:
+    handle = site.start("held-fan")
+    call = site.call(handle, "slow")
+    eventually(lambda: site.steps(handle)["quicker"] == "succeeded", "the other branches end")
+    os.kill(call.pid, signal.SIGKILL)
+    assert handle.result(10) == 1
+    assert Counter(call.path for call in site.witness.calls(handle.id)) == {
+        "quick": 1,
+        "quicker": 1,
+        "slow": 2,
+        "body": 1,
+    }
+    settled_once(site, handle)
+
+
+def test_a_header_delivered_again_publishes_a_body_that_was_made_ready_and_never_published(
+    site: Site, worker: WorkerNode
+) -> None:
+    """What a process leaves behind that is killed between making the join ready and publishing its body."""
+    handle = site.start("unserved-fan")
+    headers = site.waiting("unserved")
+    site.redis.delete("unserved")
+    assert [message.args[2] for message in headers] == ["one", "other"]
+    with site.orchestrator.core.database.connect() as connection:
+        for message in headers:
+            execution_id, definition_id, path = message.args
+            taken = claims.claim(
+                connection,
+                execution_id,
+                path,
+                owner="killed",
+                want="running",
+                transactional=False,
+                timeout=None,
+            )
+            assert taken is not None
+            graph = site.orchestrator.core.graphs.get(connection, definition_id)
+            assert claims.settle_and_spread(connection, taken[0], "null", successors=graph.successors(path))
+        assert joins.join(connection, handle.id, "body")
+    site.deliver(headers[0], WORK)
+    bodies = eventually(lambda: site.waiting("unserved"), "the body is published", within=10)
+    assert {message.args[2] for message in bodies if message.task == "orchestrator.segment"} == {"body"}
+    for message in bodies:
+        site.deliver(message, WORK)
+    handle.result(10)
+    quiet(site)
+    site.deliver(headers[1], WORK)
+    quiet(site)
+    assert [call.path for call in site.witness.calls(handle.id)] == ["body"]
+    settled_once(site, handle)
