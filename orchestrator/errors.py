@@ -23,7 +23,8 @@
        |- BusinessError              the answer is no; never retried
        `- TransientError             worth another attempt
 
-The first line of a class's docstring is its default message; its facts are attributes.
+The first line of a class's docstring is its default message; its facts are attributes. `args` are what a class is
+called with, because pickle and Celery's results make errors anew from them.
 """
 
 from __future__ import annotations
@@ -35,7 +36,11 @@ class OrchestratorError(Exception):
     """The orchestrator cannot do what was asked."""
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or (type(self).__doc__ or "").splitlines()[0])
+        self._message = message or (type(self).__doc__ or "").splitlines()[0]
+        super().__init__(self._message)
+
+    def __str__(self) -> str:
+        return self._message
 
 
 class ConfigurationError(OrchestratorError):
@@ -71,6 +76,7 @@ class DefinitionError(OrchestratorError):
         self.problems = tuple(problems)
         lines = [f"{source}: {problem}" for problem in self.problems]
         super().__init__("\n".join(lines))
+        self.args = (source, self.problems)
 
 
 class DefinitionConflict(OrchestratorError):
@@ -87,6 +93,7 @@ class DefinitionConflict(OrchestratorError):
             f"definition {name} version {version} is published with other content; "
             f"raise its version to {version + 1}, or set ORCHESTRATOR_DEV_MODE=1 to have that done for you.\n{diff}"
         )
+        self.args = (name, version, diff)
 
 
 class UnknownDefinition(OrchestratorError):
@@ -123,6 +130,7 @@ class IdempotencyConflict(OrchestratorError):
             f"{definition}: idempotency key {key!r} belongs to execution {execution_id} with another input; "
             "use another key for another input"
         )
+        self.args = (definition, key, execution_id)
 
 
 class IdempotencyKeyHeld(OrchestratorError):
@@ -149,6 +157,7 @@ class ExecutionFailed(OrchestratorError):
         self.execution_id, self.status, self.error = execution_id, status, error
         reason = f": {error.get('name')}: {error.get('message')}" if error else ""
         super().__init__(f"execution {execution_id} ended {status}{reason}")
+        self.args = (execution_id, status, error)
 
 
 class ResultTimeout(OrchestratorError):

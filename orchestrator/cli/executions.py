@@ -29,7 +29,9 @@ _WIDTH = 72
 
 @click.command("list")
 @click.option("--definition", "-d", help="Only of this definition.")
-@click.option("--status", "-s", type=click.Choice(sorted(ExecutionStatus)), help="Only in this status.")
+@click.option(
+    "--status", "-s", type=click.Choice(sorted(status.value for status in ExecutionStatus)), help="Only in this status."
+)
 @click.option("--correlation-id", help="Only with this one.")
 @click.option("--limit", "-n", type=click.IntRange(min=1), default=50, show_default=True, help="The newest so many.")
 @json_option

@@ -73,6 +73,8 @@ def call(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    except SystemExit as end:
+        code = end.code
     except click.Abort:
         click.echo("interrupted", err=True)
         return INTERRUPTED

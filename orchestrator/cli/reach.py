@@ -59,6 +59,18 @@ def orchestrator(path: str | None = None) -> Orchestrator:
     return found
 
 
+@contextmanager
+def opened() -> Iterator[Orchestrator]:
+    """An orchestrator made from the settings, whose database answers; its connections are closed in the end."""
+    found = Orchestrator()
+    with found.app:
+        try:
+            database.ping(found.core.database)
+            yield found
+        finally:
+            found.core.database.dispose()
+
+
 def require_servers(found: Orchestrator) -> None:
     """See that database, schema and broker are there before a worker or a beat starts.
 

@@ -12,53 +12,49 @@ import click
 
 from orchestrator.cli.exits import EXECUTION_FAILED, EXIT_CODES
 from orchestrator.cli.output import coloured, console, json_option, write_json
-from orchestrator.cli.reach import orchestrator
+from orchestrator.cli.reach import opened
 from orchestrator.engine.handle import ExecutionHandle
 from orchestrator.errors import ExecutionFailed
-from orchestrator.ledger import database
 
 
-class JsonInput(click.ParamType):
-    """JSON as such, in a file behind an @, or on standard input for -."""
-
-    name = "json"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The data; a usage error that says where it is no JSON."""
-        text, source = str(value), "the input"
-        try:
-            if text == "-":
-                text, source = sys.stdin.read(), "standard input"
-            elif text.startswith("@"):
-                source = text[1:]
-                text = Path(source).read_text(encoding="utf-8")
-            return json.loads(text)
-        except OSError as error:
-            self.fail(f"cannot read {source}: {error.strerror}", param, ctx)
-        except ValueError as error:
-            self.fail(f"{source} is no JSON: {error}", param, ctx)
+def _data(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+    """The data in JSON text, in a file behind an @, or on standard input for -; says where it is no JSON."""
+    if value is None:
+        return None
+    text, source = value, "the input"
+    try:
+        if text == "-":
+            text, source = sys.stdin.read(), "standard input"
+        elif text.startswith("@"):
+            source = text[1:]
+            text = Path(source).read_text(encoding="utf-8")
+        return json.loads(text)
+    except OSError as error:
+        raise click.BadParameter(f"cannot read {source}: {error.strerror}") from None
+    except ValueError as error:
+        raise click.BadParameter(f"{source} is no JSON: {error}") from None
 
 
-class Label(click.ParamType):
-    """name=value."""
-
-    name = "k=v"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        """Name and value."""
-        name, equals, text = str(value).partition("=")
+def _labels(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """name=value texts by name."""
+    found = {}
+    for value in values:
+        name, equals, text = value.partition("=")
         if not name or not equals:
-            self.fail(f"{value!r} is no label; write name=value", param, ctx)
-        return name, text
+            raise click.BadParameter(f"{value!r} is no label; write name=value")
+        found[name] = text
+    return found
 
 
 @click.command("start", epilog=EXIT_CODES)
 @click.argument("name")
-@click.option("--input", "-i", "data", type=JsonInput(), metavar="JSON|@FILE|-", help="The input; null by default.")
+@click.option("--input", "-i", "data", callback=_data, metavar="JSON|@FILE|-", help="The input; null by default.")
 @click.option("--key", "-k", help="Idempotency key: the same key and input give the same execution.")
 @click.option("--version", type=click.IntRange(min=1), help="Of the definition; the newest by default.")
 @click.option("--correlation-id", help="Found in logs and lists.")
-@click.option("--label", "labels", type=Label(), multiple=True, help="For finding executions; may be repeated.")
+@click.option(
+    "--label", "labels", callback=_labels, metavar="K=V", multiple=True, help="For finding executions; may be repeated."
+)
 @click.option(
     "--wait",
     is_flag=False,
@@ -69,12 +65,13 @@ class Label(click.ParamType):
 )
 @json_option
 def start_command(
+    *,
     name: str,
     data: Any,
     key: str | None,
     version: int | None,
     correlation_id: str | None,
-    labels: tuple[tuple[str, str], ...],
+    labels: dict[str, str],
     wait: float | None,
     as_json: bool,
 ) -> None:
@@ -82,21 +79,20 @@ def start_command(
 
     It is durable when this returns, whether or not a worker is up.
     """
-    found = orchestrator()
-    database.ping(found.core.database)
-    handle = found.start(
-        name,
-        data,
-        idempotency_key=key,
-        version=version,
-        correlation_id=correlation_id,
-        labels=dict(labels),
-        actor="command line",
-    )
-    if wait is None:
-        _print_started(handle, as_json)
-    else:
-        _await(handle, None if math.isinf(wait) else wait, as_json)
+    with opened() as found:
+        handle = found.start(
+            name,
+            data,
+            idempotency_key=key,
+            version=version,
+            correlation_id=correlation_id,
+            labels=labels,
+            actor="command line",
+        )
+        if wait is None:
+            _print_started(handle, as_json)
+        else:
+            _await(handle, None if math.isinf(wait) else wait, as_json)
 
 
 def _print_started(handle: ExecutionHandle, as_json: bool) -> None:

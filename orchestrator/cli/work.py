@@ -52,6 +52,7 @@ def migrate_command(as_json: bool) -> None:
 @click.option("--name", "-n", help="Name of the node, unique on its host; `celery` by default.")
 @_log_options
 def worker_command(
+    *,
     path: str | None,
     queues: str | None,
     concurrency: int | None,
@@ -62,8 +63,8 @@ def worker_command(
 ) -> None:
     """Carry out steps and sweeps, in the foreground. SIGTERM lets running steps end first."""
     found = orchestrator(path)
-    _log(log_format, log_level)
     require_servers(found)
+    _log(log_format, log_level)
     consumed = [queue.strip() for queue in queues.split(",") if queue.strip()] if queues else consumed_queues(found)
     worker = found.app.Worker(
         hostname=host_format(default_nodename(name)),
@@ -88,8 +89,8 @@ def worker_command(
 def beat_command(path: str | None, log_format: str, log_level: str) -> None:
     """Fire sweeps and schedules, in the foreground. Any number may run: each fire is made by one of them."""
     found = orchestrator(path)
-    _log(log_format, log_level)
     require_servers(found)
+    _log(log_format, log_level)
     found.app.Beat(scheduler_cls=LEDGER_SCHEDULER, loglevel=log_level, quiet=True).run()
 
 

@@ -59,7 +59,7 @@ WITH r AS (
            coalesce(r.input, 'null'::jsonb), r.input_hash, r.idempotency_key,
            r.correlation_id, coalesce(r.labels, '{}'::jsonb), r.actor, r.start_at,
            greatest(r.start_at, clock_timestamp()) + r.timeout * interval '1 second'
-    FROM r ORDER BY r.idempotency_key, r.id
+    FROM r ORDER BY r.idempotency_key COLLATE "C", r.id
     ON CONFLICT DO NOTHING RETURNING id, tenant, status, start_at, actor
 ), s AS (
     INSERT INTO orchestrator.step (execution_id, path, tenant, status, queue, ready_xid, ready_at, due_at)
@@ -75,6 +75,9 @@ WITH r AS (
 )
 SELECT id, status FROM x
 """)
+
+#: A start whose reply was lost is sent again under the same ids, and finds its own rows.
+STARTED = text("SELECT id, status FROM orchestrator.execution WHERE id = ANY(CAST(:ids AS uuid[]))")
 
 HOLDERS = text("""
 SELECT id, idempotency_key, input_hash FROM orchestrator.execution
@@ -140,7 +143,8 @@ def start(
     """Insert the executions whose idempotency keys are free, with their root steps (a JSON array).
 
     Returns:
-        id -> status (running, or created for a later start) of those inserted; the others' keys are held already.
+        id -> status (running, or created for a later start) of those inserted, now or by an earlier sending whose reply
+        was lost; the others' keys are held already.
     """
     rows = connection.execute(
         START,
@@ -153,7 +157,11 @@ def start(
             "roots": roots,
         },
     )
-    return {str(row.id): row.status for row in rows}
+    inserted = {str(row.id): row.status for row in rows}
+    missing = [new.id for new in executions if new.id not in inserted]
+    if missing:
+        inserted |= {str(row.id): row.status for row in connection.execute(STARTED, {"ids": missing})}
+    return inserted
 
 
 def _records(executions: Sequence[NewExecution]) -> str:

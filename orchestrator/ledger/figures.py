@@ -83,5 +83,5 @@ def done(connection: Connection) -> Done:
     return Done(**connection.execute(DONE).mappings().one())
 
 
-def _held(row: Row[Any]) -> Held:
+def _held(row: Row[Any, Any, Any]) -> Held:
     return Held(execution_id=str(row[0]), path=row[1], attempt=row[2])

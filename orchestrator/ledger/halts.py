@@ -2,8 +2,9 @@
 
 The flag (status failing, cancelling ...) commits first. Then the drain halts every open forward row: running attempts
 stay and may settle, the rest is cancelled. A claim that commits after a drain's snapshot either updated a row that the
-drain waited for, or inserted one that the drain did not see; hence the drain repeats until it finds nothing, each time
-with a new snapshot, and after the flag's commit no statement can insert another.
+drain waited for, or inserted one, in a settle that the drain waited for, that the drain's own snapshot did not show;
+hence the drain repeats until a new snapshot shows nothing left to halt. After the flag's commit no statement can insert
+another.
 """
 
 from __future__ import annotations
@@ -75,16 +76,21 @@ WITH x AS (
 SELECT status FROM x
 """)
 
-RUNNING = text("""
-SELECT count(*) FROM orchestrator.step WHERE execution_id = :execution AND undoes IS NULL AND status = 'running'
+#: Attempts that still run, and rows that a drain did not see.
+LEFT = text(f"""
+SELECT count(*) FILTER (WHERE status = 'running'), count(*) FILTER (WHERE NOT halt) FROM orchestrator.step
+WHERE execution_id = :execution AND undoes IS NULL AND status IN ({OPEN})
 """)
 
 
 def drain(connection: Connection, execution_id: str) -> int:
     """Halt every open forward step of a flagged execution; the number of attempts that still run."""
-    while connection.execute(DRAIN, {"execution": execution_id}).scalar_one():
-        pass
-    return int(connection.execute(RUNNING, {"execution": execution_id}).scalar_one())
+    while True:
+        connection.execute(DRAIN, {"execution": execution_id})
+        # A new snapshot: a drain that waited for a settle has halted nothing and yet did not see what that inserted.
+        running, unseen = connection.execute(LEFT, {"execution": execution_id}).one()
+        if not unseen:
+            return int(running)
 
 
 def attempted(connection: Connection, execution_id: str) -> list[Attempted]:

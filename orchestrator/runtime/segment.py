@@ -113,7 +113,6 @@ class Segment:
 
     def _step(self, held: Claim) -> Claim | None:
         """Attempt one step and settle it; the claim to go on with, if there is one."""
-        self._stop = self._worker.node.draining or clock.elapsed() > self._deadline
         ended = guard.perform(self._attempt(held), self._worker.registry, self._link, self._settle(held))
         if isinstance(ended, Failure):
             self._failed(held, ended)
@@ -141,10 +140,12 @@ class Segment:
 
     def _settle(self, held: Claim) -> Callable[[Connection, str], Settled | None]:
         """How a success is recorded: with the claim of the next step, with the successors' rows, or as the end."""
-        following = None if self._stop else self._graph.fused.get(held.path)
 
         def settle(connection: Connection, output: str) -> Settled | None:
             self._last = output
+            # Asked here and not before the activity, which may take longer than a shutdown should wait for two.
+            self._stop = self._worker.node.draining or clock.elapsed() > self._deadline
+            following = None if self._stop else self._graph.fused.get(held.path)
             if following is not None:
                 return claims.settle_and_claim(
                     connection,

@@ -11,6 +11,7 @@ from nodes.waiting import eventually
 from pytest_celery import CeleryTestSetup
 
 from orchestrator import ExecutionFailed
+from orchestrator.model.state import FINAL_EXECUTIONS
 
 pytest_plugins = ("nodes.fixtures",)
 
@@ -90,9 +91,9 @@ def test_messages_are_named_by_what_they_will_do(site: Site, worker: WorkerNode)
 
 def test_no_worker_process_holds_more_than_two_database_connections(site: Site, worker: WorkerNode) -> None:
     port = site.servers.postgres.port
-    handles = [site.start("fan-200") for _ in range(3)]
+    handles = [site.start(name) for name in ("fan-200", "undo-long", "steady")]
     most: dict[int, int] = {}
-    while any(handle.status() == "running" for handle in handles):
+    while any(handle.status() not in FINAL_EXECUTIONS for handle in handles):
         for pid, count in worker.connections_to(port).items():
             most[pid] = max(count, most.get(pid, 0))
     assert len(most) == 5, "the main process and its four children"

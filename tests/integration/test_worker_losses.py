@@ -17,6 +17,8 @@ pytest_plugins = ("nodes.fixtures",)
 SLOTS = 2
 FIRES = "SELECT count(*) FROM orchestrator.schedule_fire WHERE schedule = 'orchestrator.timers'"
 
+PROBES = f"SELECT id FROM orchestrator.probe WHERE queue = '{WORK}'"
+
 
 @pytest.fixture(scope="module")
 def pools() -> Sequence[Pool]:
@@ -63,7 +65,7 @@ def test_a_backlog_behind_busy_workers_is_not_published_again(
         blocking = occupy(site)
         handles = [site.start("quick") for _ in range(20)]
         # The sweep has looked, has sent its probe behind the backlog, and has looked several times since.
-        eventually(lambda: site.execute("SELECT FROM orchestrator.probe WHERE sent_at IS NOT NULL"), "a probe is sent")
+        eventually(lambda: site.execute(f"{PROBES} AND sent_at IS NOT NULL"), "a probe is sent")
         fires = site.value(FIRES)
         eventually(lambda: site.value(FIRES) >= fires + 6, "sweeps go on")
         assert site.redis.llen(WORK) == 20
@@ -71,7 +73,7 @@ def test_a_backlog_behind_busy_workers_is_not_published_again(
             if handle in blocking:
                 site.open(handle)
             handle.result(30)
-        eventually(lambda: not site.execute("SELECT FROM orchestrator.probe"), "the probe has come back")
+        eventually(lambda: not site.execute(PROBES), "the probe has come back")
         published = Counter(message.args[0] for message in traffic.segments())
     assert {published[handle.id] for handle in (*blocking, *handles)} == {1}
 

@@ -41,7 +41,6 @@ def test_doubled_and_late_messages_change_nothing(site: Site, worker: WorkerNode
         handles = [
             site.start(name, {"number": 1})
             for name in ("pipeline", "fan-2", "fan-200", "zigzag", "undo-attempted", "undo-long")
-            for _ in range(3)
         ]
         for handle in handles:
             eventually(lambda: handle.status() in {"succeeded", "compensated"}, f"{handle} ends")  # noqa: B023

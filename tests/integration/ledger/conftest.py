@@ -26,7 +26,7 @@ BEGIN
     IF NEW.status <> OLD.status AND NOT jsonb_exists(CAST(TG_ARGV[0] AS jsonb) -> OLD.status, NEW.status) THEN
         RAISE EXCEPTION USING MESSAGE = concat_ws(' ', 'unlawful', TG_TABLE_NAME, OLD.status, '->', NEW.status);
     END IF;
-    IF TG_TABLE_NAME = 'step' AND NEW.attempt < OLD.attempt THEN
+    IF (CAST(to_jsonb(NEW) ->> 'attempt' AS int)) < (CAST(to_jsonb(OLD) ->> 'attempt' AS int)) THEN
         RAISE EXCEPTION 'an attempt number went back';
     END IF;
     RETURN NULL;

@@ -58,6 +58,7 @@ class Ledger:
     def open(self) -> Iterator[Connection]:
         """A connection whose transaction stays open until the test commits it; rolled back otherwise."""
         with self.engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
+            connection.begin()
             yield connection
 
     @contextmanager

@@ -16,6 +16,8 @@ from typing import Self
 from ledger.races import DEADLINE
 from sqlalchemy import make_url
 
+#: Marks a transaction's end, but not the words READ COMMITTED at its begin.
+COMMIT = "COMMIT\0"
 #: ReadyForQuery: the server has done all that it was sent, and an autocommit statement is committed.
 _READY = b"Z\x00\x00\x00\x05"
 

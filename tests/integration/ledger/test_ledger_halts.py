@@ -226,10 +226,10 @@ def test_a_retry_settled_before_the_drain_is_cancelled_by_it(ledger: Ledger) -> 
 
 def test_a_dead_owners_halted_step_is_cancelled_and_not_given_to_another(ledger: Ledger) -> None:
     begun = ledger.start({"one": ()}, compensated=("one",))
-    ledger.claim(begun, "one")
+    ledger.claim(begun, "one", "boot-dead.404")
     ledger.flag(begun, "cancelling")
     assert ledger.do(halts.drain, begun.id) == 1
-    released = ledger.do(owners.release, OWNER)
+    released = ledger.do(owners.release, "boot-dead.404")
     assert [(found.path, found.status) for found in released] == [("one", "cancelled")]
     assert ledger.do(halts.drain, begun.id) == 0
     # Its outcome is unknown: the saga is told of the attempt.

@@ -10,8 +10,9 @@ from typing import Final
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ledger.driver import OTHER, OWNER, QUEUE, Begun, Ledger
-from ledger.races import race
+from ledger.races import DEADLINE, race
 
+from orchestrator import clock
 from orchestrator.ledger import claims, executions, joins
 from orchestrator.ledger.claims import Claim, Settled
 
@@ -145,7 +146,8 @@ class Workers:
 
     def work(self, owner: str) -> None:
         """Consume until nothing comes and the execution has ended."""
-        while True:
+        begun = clock.elapsed()
+        while clock.elapsed() - begun < DEADLINE:
             try:
                 path: str | None = self._messages.get(timeout=0.02)
             except Empty:

@@ -6,9 +6,9 @@ import asyncio
 import time
 from typing import Any
 
-from nodes import witness
 from sqlalchemy import text
 
+from nodes import witness
 from orchestrator import BusinessError, StepContext, TransientError, activity
 
 #: Where the transactional activity writes; the tests make the table.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import pytest
-from nodes.process_nodes import BrokerContainer, BrokerNode, ProcessContainer, WorkerNode
-from nodes.site import Pool, Site
 from pytest_celery import CeleryBrokerCluster, CeleryWorkerCluster
 
+from nodes.process_nodes import BrokerContainer, BrokerNode, ProcessContainer, WorkerNode
+from nodes.site import Pool, Site
 from orchestrator.embedded import Processes, Servers
 
 

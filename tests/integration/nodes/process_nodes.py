@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nodes.waiting import eventually
 from pytest_celery import CeleryTestBroker, CeleryTestContainer, CeleryTestNode, CeleryTestWorker
 
+from nodes.waiting import eventually
 from orchestrator.embedded import Broker, Process, Processes
 
 
@@ -31,6 +31,7 @@ class ProcessContainer(CeleryTestContainer):
         name: str,
         argv: Sequence[str],
         env: Mapping[str, str],
+        *,
         prompt: str,
         queues: Sequence[str] = (),
     ) -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from redis import Redis
+from sqlalchemy import create_engine, make_url, text
+
 from nodes.process_nodes import BeatNode, ProcessContainer, WorkerNode, celery
 from nodes.traffic import Message, Traffic
 from nodes.waiting import PATIENCE, eventually
 from nodes.witness import VARIABLE, Call, Witness
-from redis import Redis
-from sqlalchemy import create_engine, make_url, text
-
 from orchestrator import ExecutionHandle, Orchestrator
 from orchestrator.embedded import Processes, Servers
 from orchestrator.ledger import database, views
@@ -86,7 +86,8 @@ class Site:
         for pool in wanted:
             self._nodes[pool] = self._nodes.get(pool) or self.worker(pool)
         nodes = [self._nodes[pool] for pool in wanted]
-        assert all(node.ready() for node in (*nodes, beat))
+        assert beat.ready()
+        assert all(node.ready() for node in nodes)
         return nodes
 
     def worker(self, pool: Pool) -> WorkerNode:
@@ -116,11 +117,11 @@ class Site:
         }
         sweeps = ("TIMERS", "OWNERS", "OVERTAKEN", "STALLED", "DEADLINES")
         settings |= {f"ORCHESTRATOR_SWEEP_{sweep}": "0.5" for sweep in sweeps}
-        container = ProcessContainer(self._processes, name, argv, {**settings, **env}, prompt, queues)
+        container = ProcessContainer(self._processes, name, argv, {**settings, **env}, prompt=prompt, queues=queues)
         container.start()
         return container
 
-    # --- starting and waiting ---------------------------------------------------------------------------------------
+    # Starting and waiting.
 
     def start(self, name: str, input: Any = None, **options: Any) -> ExecutionHandle:  # noqa: A002 - the facade's
         """Start an execution from the test process."""
@@ -147,7 +148,7 @@ class Site:
         for execution in {call.execution for call in self.witness.calls()}:
             self.witness.open(f"{execution}.gate")
 
-    # --- the ledger, as it stands -----------------------------------------------------------------------------------
+    # The ledger, as it stands.
 
     def execute(self, statement: str, **parameters: Any) -> list[Any]:
         """Rows of a statement of the test's own."""
@@ -186,11 +187,11 @@ class Site:
         )
         return str(rows[0][0]) if rows else None
 
-    # --- the broker, as it stands -----------------------------------------------------------------------------------
+    # The broker, as it stands.
 
     def waiting(self, queue: str) -> list[Message]:
         """Messages that wait in a queue, the oldest first."""
-        return [Message(queue, raw) for raw in reversed(self.redis.lrange(queue, 0, -1))]
+        return [Message(queue, raw) for raw in reversed(self.redis.lrange(queue, 0, -1)) if isinstance(raw, bytes)]
 
     def deliver(self, message: Message, queue: str | None = None) -> None:
         """Deliver a message once more, into its own queue or another."""

@@ -7,14 +7,16 @@ import base64
 import json
 import re
 import threading
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
-from nodes.waiting import eventually
 from redis import Redis, RedisError
+
+from nodes.waiting import eventually
 
 _LINE = re.compile(rb'\[(\d+) ([^\]]+)\] "LPUSH" "((?:[^"\\]|\\.)*)" "((?:[^"\\]|\\.)*)"$')
 #: Kombu's key of a queue with a priority: name, separator, priority.
@@ -49,7 +51,10 @@ class Message:
     @cached_property
     def args(self) -> list[Any]:
         """The task's positional arguments."""
-        arguments, _, _ = json.loads(base64.b64decode(self.content["body"]))
+        body = base64.b64decode(self.content["body"])
+        if self.headers.get("compression"):
+            body = zlib.decompress(body)
+        arguments, _, _ = json.loads(body)
         return list(arguments)
 
     def copy(self) -> bytes:
@@ -112,7 +117,7 @@ class Traffic:
         return set()
 
     def _listen(self) -> None:
-        with self._client.monitor() as monitor:
+        with self._client.monitor() as monitor:  # type: ignore[no-untyped-call]
             self._ready.set()
             while not self._stop.is_set():
                 try:

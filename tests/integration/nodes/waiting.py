@@ -12,7 +12,7 @@ T = TypeVar("T")
 PATIENCE = 30.0
 
 
-def eventually(ask: Callable[[], T], what: str, within: float = PATIENCE) -> T:
+def eventually(ask: Callable[[], T | None], what: str, within: float = PATIENCE) -> T:
     """The first truthy answer; AssertionError after `within` seconds."""
     deadline = time.monotonic() + within
     while not (answer := ask()):

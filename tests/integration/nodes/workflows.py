@@ -16,14 +16,13 @@ from nodes.activities import (
     total,
     write_and_hold,
 )
-
 from orchestrator import RetryPolicy, compensation, parallel, sequence, step, workflow
 
 #: Where a test wants another attempt, it wants it now.
 SOON = RetryPolicy(max_attempts=3, backoff=0.1, jitter=0)
 ONCE = RetryPolicy(max_attempts=1)
 
-# --- end to end ---------------------------------------------------------------------------------------------------------
+# End to end.
 
 pipeline = workflow(
     "pipeline",
@@ -55,7 +54,7 @@ long_names = workflow(
     *[step(f"leg_{n:02}_".ljust(100, "x"), echo, {"value": n}, queue=f"q{n % 2}".ljust(100, "y")) for n in range(20)],
 )
 
-# --- one step that waits ------------------------------------------------------------------------------------------------
+# One step that waits.
 
 held = workflow(
     "held",
@@ -73,7 +72,7 @@ quick = workflow("quick", step("only", echo, {"value": 1}))
 
 steady = workflow("steady", *[step(f"step_{n}", echo, {"value": n}) for n in range(5)])
 
-# --- joins --------------------------------------------------------------------------------------------------------------
+# Joins.
 
 
 def _fan(name: str, width: int) -> object:
@@ -102,7 +101,7 @@ unserved_fan = workflow(
     "unserved-fan", parallel(step("one", echo), step("other", echo)), step("body", echo), queue="unserved"
 )
 
-# --- failures -----------------------------------------------------------------------------------------------------------
+# Failures.
 
 flaky = workflow("flaky", step("work", fail, {"attempts": 2}), retry=RetryPolicy(max_attempts=3, backoff=0.4, jitter=0))
 
@@ -128,7 +127,7 @@ threaded = workflow("threaded", step("work", hold, timeout=0.5, queue="threads")
 
 expiring = workflow("expiring", step("work", hold), step("after", echo), timeout=1)
 
-# --- sagas --------------------------------------------------------------------------------------------------------------
+# Sagas.
 
 rollback = workflow(
     "rollback",
@@ -194,12 +193,12 @@ undo_long = workflow(
     step("fails", fail, {"attempts": 99, "business": True}),
 )
 
-# --- segments -----------------------------------------------------------------------------------------------------------
+# Segments.
 
 fused = workflow("fused", step("first", hold), *[step(f"step_{n:02}", echo, {"value": n}) for n in range(20)])
 
 slow_steps = workflow("slow-steps", *[step(f"step_{n}", sleep, {"seconds": 0.25}) for n in range(12)], retry=ONCE)
 
-# --- a definition that changes ------------------------------------------------------------------------------------------
+# A definition that changes.
 
 changing = workflow("changing", step("only", echo, {"value": os.environ.get("NODES_VALUE", "original")}))

@@ -1,0 +1,183 @@
+"""What sweeps find: lost messages, due timers, overdue attempts, stalled executions, and which beat fires."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from ledger.driver import Begun, Ledger
+from ledger.races import DEADLINE, race
+
+from orchestrator import clock
+from orchestrator.ledger import claims, executions, fires, halts, probes, stalled, timers
+
+
+def onto(ledger: Ledger, begun: Begun, queue: str) -> Begun:
+    """Put an execution's steps on a queue."""
+    ledger.sql("UPDATE orchestrator.step SET queue = :q WHERE execution_id = :e", q=queue, e=begun.id)
+    return begun
+
+
+def age_probe(ledger: Ledger, queue: str, column: str, seconds: float) -> None:
+    ledger.sql(
+        f"UPDATE orchestrator.probe SET {column} = {column} - CAST(:s AS float8) * interval '1 s' WHERE queue = :q",
+        q=queue,
+        s=seconds,
+    )
+
+
+def sent(ledger: Ledger, queue: str) -> list[int]:
+    """Ids of the probes that are to be sent to a queue now."""
+    return [probe.id for probe in ledger.do(probes.to_send) if probe.queue == queue]
+
+
+def overtaken(ledger: Ledger) -> list[tuple[str, str]]:
+    return ledger.do(probes.overtaken, 100)
+
+
+def test_only_what_was_ready_before_the_probe_and_still_is_was_lost(ledger: Ledger) -> None:
+    queue = "horizon"
+    lost = onto(ledger, ledger.start({"lost": (), "taken": (), "halted": ()}), queue)
+    uncommitted = onto(ledger, ledger.start({"before": (), "after": ("before",)}), queue)
+    held = ledger.claim(uncommitted, "before")
+    with ledger.open() as late:
+        claims.settle_and_spread(
+            late, held, "1", successors='[{"path": "after", "status": "ready", "queue": "horizon"}]'
+        )
+        ledger.do(probes.prepare, "default", 0)
+        late.commit()
+    behind = onto(ledger, ledger.start({"behind": ()}), queue)
+    age_probe(ledger, queue, "created_at", 1)
+    [probe] = sent(ledger, queue)
+    assert overtaken(ledger) == [], "not consumed"
+    ledger.do(probes.consume, probe)
+    assert overtaken(ledger) == [], "what the probe overtook may be in the worker's hands for a second"
+    ledger.claim(lost, "taken")
+    ledger.sql("UPDATE orchestrator.step SET halt = true WHERE execution_id = :e AND path = 'halted'", e=lost.id)
+    age_probe(ledger, queue, "consumed_at", 2)
+    found = race([lambda: overtaken(ledger)] * 4)
+    assert [row for rows in found for row in rows] == [(lost.id, "lost")]
+    assert overtaken(ledger) == []
+    assert ledger.step(behind, "behind").status == ledger.step(uncommitted, "after").status == "ready"
+
+
+def test_a_backlog_gets_one_probe_which_is_sent_again_ever_later(ledger: Ledger) -> None:
+    queue = "backlog"
+    onto(ledger, ledger.start({"one": (), "two": ()}), queue)
+    ledger.do(probes.prepare, "default", 60)
+    assert sent(ledger, queue) == [], "nothing has been ready for so long"
+    race([lambda: ledger.do(probes.prepare, "default", 0)] * 4)
+    assert sent(ledger, queue) == [], "the probe's horizon precedes its own tick"
+    age_probe(ledger, queue, "created_at", 1)
+    first = race([lambda: sent(ledger, queue)] * 4)
+    [probe] = [found for row in first for found in row]
+    for wait in (10, 20, 40):
+        age_probe(ledger, queue, "sent_at", wait - 2)
+        assert sent(ledger, queue) == []
+        age_probe(ledger, queue, "sent_at", 3)
+        assert sent(ledger, queue) == [probe]
+
+
+def test_a_republished_step_needs_a_new_probe_before_it_is_published_again(ledger: Ledger) -> None:
+    queue = "again"
+    begun = onto(ledger, ledger.start({"one": ()}), queue)
+    for _ in range(2):
+        ledger.do(probes.prepare, "default", 0)
+        age_probe(ledger, queue, "created_at", 1)
+        [probe] = sent(ledger, queue)
+        ledger.do(probes.consume, probe)
+        age_probe(ledger, queue, "consumed_at", 2)
+        assert overtaken(ledger) == [(begun.id, "one")]
+        ledger.do(probes.consume, probe)
+        assert overtaken(ledger) == [], "a late or doubled probe tells nothing"
+
+
+def test_a_retry_becomes_ready_once_and_not_before_its_time(ledger: Ledger) -> None:
+    begun = ledger.start({"soon": (), "later": ()})
+    for path, delay in (("soon", 0.0), ("later", 60.0)):
+        ledger.do(claims.settle_retry, ledger.claim(begun, path), "{}", delay=delay, want="running")
+    found = race([lambda: ledger.do(timers.due, 100)] * 4)
+    assert [row for rows in found for row in rows] == [(begun.id, "soon")]
+    assert ledger.statuses(begun) == {"soon": "ready", "later": "retrying"}
+
+
+def test_a_delayed_start_waits_for_its_time_and_begins_once(ledger: Ledger) -> None:
+    begun = ledger.start({"one": (), "two": ()}, start_at=datetime.now(UTC) + timedelta(hours=1))
+    assert (ledger.status(begun), ledger.statuses(begun)) == ("created", {"one": "waiting", "two": "waiting"})
+    assert ledger.do(timers.due, 100) == []
+    assert ledger.try_claim(begun, "one") is None
+    ledger.sql("UPDATE orchestrator.step SET due_at = due_at - interval '2 h' WHERE execution_id = :e", e=begun.id)
+    found = race([lambda: ledger.do(timers.due, 100)] * 4)
+    assert sorted(row for rows in found for row in rows) == [(begun.id, "one"), (begun.id, "two")]
+    assert ledger.status(begun) == "running"
+    assert ledger.events(begun, "execution_running") == [("execution_running", None, None)]
+    assert ledger.claim(begun, "one").attempt == 1
+
+
+def test_a_delayed_start_past_its_deadline_ends_without_having_begun(ledger: Ledger) -> None:
+    begun = ledger.start({"one": ()}, start_at=datetime.now(UTC) + timedelta(hours=1), timeout=1)
+    ledger.sql("UPDATE orchestrator.execution SET deadline = deadline - interval '2 h' WHERE id = :e", e=begun.id)
+    assert ledger.do(timers.expire, 100) == [begun.id]
+    assert ledger.do(halts.drain, begun.id) == 0
+    assert ledger.do(halts.end, begun.id) == "timed_out"
+    assert ledger.statuses(begun) == {"one": "cancelled"}
+
+
+def test_an_overdue_attempt_is_ended_by_its_worker_or_by_a_sweep_but_once(ledger: Ledger) -> None:
+    begun = ledger.start({"one": ()})
+    taken = ledger.do(claims.claim, begun.id, "one", owner="boot.1", want="running", transactional=False, timeout=0.001)
+    assert taken is not None
+    assert ledger.do(timers.overdue, 100, 60.0) == []
+    race([lambda: None])
+    [held] = ledger.do(timers.overdue, 100, 0.0)
+    assert held == taken[0]
+    outcomes = race(
+        [
+            lambda: ledger.do(claims.settle_failed, held, "{}", outcome="timed_out"),
+            lambda: ledger.do(claims.settle_failed, held, "{}", outcome="timed_out"),
+            lambda: ledger.do(claims.settle_and_finish, taken[0], "1", result="1"),
+        ]
+    )
+    assert [outcome is None for outcome in outcomes].count(False) == 1
+    assert ledger.do(timers.overdue, 100, 0.0) == []
+
+
+def test_executions_that_nothing_would_move_are_found_and_others_are_not(ledger: Ledger) -> None:
+    names = ("at work", "unfinished", "undrained", "unended", "drained but running")
+    found = {name: ledger.start({"one": (), "two": ("one",)}) for name in names}
+    for name in ("at work", "drained but running"):
+        ledger.claim(found[name], "one")
+    ledger.do(claims.settle_and_spread, ledger.claim(found["unfinished"], "one"), "1", successors="[]")
+    for name in names[2:]:
+        ledger.flag(found[name], "cancelling")
+    for name in names[3:]:
+        ledger.do(halts.drain, found[name].id)
+    assert not {begun.id for begun in found.values()} & set(ledger.do(stalled.stalled, 100)), "too young"
+    ledger.sql("UPDATE orchestrator.execution SET created_at = created_at - interval '3 s'")
+    stuck = set(ledger.do(stalled.stalled, 100))
+    assert {name for name, begun in found.items() if begun.id in stuck} == {"unfinished", "undrained", "unended"}
+    assert ledger.do(executions.finish, found["unfinished"].id, "1")
+    assert found["unfinished"].id not in ledger.do(stalled.stalled, 100)
+
+
+def test_two_beats_that_race_for_ten_moments_fire_each_once(ledger: Ledger) -> None:
+    def beat() -> int:
+        begun, fired = clock.elapsed(), 0
+        while len(moments(ledger)) < 10:
+            assert clock.elapsed() - begun < DEADLINE
+            fired += ledger.do(fires.fire, "tick", 0.05, "default")
+        return fired
+
+    assert sum(race([beat, beat])) == len(moments(ledger))
+
+
+def test_one_moment_fires_once_for_each_schedule_and_old_fires_go(ledger: Ledger) -> None:
+    century = 3_153_600_000.0
+    for name in ("one", "two"):
+        assert sorted(race([lambda n=name: ledger.do(fires.fire, n, century, "default")] * 4)) == [False] * 3 + [True]  # type: ignore[misc]
+    ledger.sql("INSERT INTO orchestrator.schedule_fire VALUES ('old', now() - interval '2 h', 'default')")
+    assert ledger.do(fires.fire, "old", 60.0, "default")
+    assert len(moments(ledger, "old")) == 1
+
+
+def moments(ledger: Ledger, schedule: str = "tick") -> list[object]:
+    return ledger.sql("SELECT fire_at FROM orchestrator.schedule_fire WHERE schedule = :s", s=schedule)
