@@ -11,6 +11,8 @@ from orchestrator.ledger.tables import SCHEMA, metadata
 MIGRATION_LOCK = 7_246_173_001
 
 connection = context.config.attributes["connection"]
+# Another migration may take longer than a statement's lock timeout.
+connection.execute(text("SET LOCAL lock_timeout = 0"))
 connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
 try:
     connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))

@@ -18,7 +18,7 @@ from orchestrator.dispatch.canvas import SEGMENT_TASK
 from orchestrator.dispatch.publish import Publisher
 from orchestrator.engine.core import Core
 from orchestrator.engine.service import Service
-from orchestrator.errors import DefinitionConflict, DefinitionError
+from orchestrator.errors import ConfigurationError, DefinitionConflict, DefinitionError
 from orchestrator.ledger import database, definitions, migrate
 from orchestrator.recovery import tasks as recovery_tasks
 from orchestrator.recovery.sweeps import SWEEPS
@@ -38,6 +38,9 @@ REDIS_OPTIONS = {
     "unacked_restore_interval": 5,
     "unacked_restore_throttle": 1,
 }
+
+#: Celery's own default: a worker then ends for good when its broker was away for some minutes.
+CELERY_GIVES_UP_AFTER = 100
 
 
 class Orchestrator(Service):
@@ -94,9 +97,10 @@ class Orchestrator(Service):
         backend = app.tasks[SEGMENT_TASK].backend
         recovery_tasks.register(app, lambda: (self.core, self._node.boot_id), backend)
         bootsteps.install(app, lambda: self.worker, self.prepare_worker, self._sweep_now)
-        app.conf.broker_transport_options = REDIS_OPTIONS | dict(app.conf.broker_transport_options or {})
-        if app.conf.broker_connection_max_retries == 100:  # Celery's default
-            app.conf.broker_connection_max_retries = None
+        # Now, and whenever the application reads its configuration anew.
+        app.on_after_configure.connect(_set_defaults, weak=False)
+        if app.configured:
+            _set_defaults(app)
 
     def prepare_worker(self, threads: int = 1) -> None:
         """Import what the settings name and publish it, before the pool forks.
@@ -109,6 +113,8 @@ class Orchestrator(Service):
         Raises:
             DatabaseUnavailable, SchemaNotMigrated, ConfigurationError: the worker cannot work at all.
         """
+        if not {"json", "application/json"} & set(self.app.conf.accept_content):
+            raise ConfigurationError("our messages are JSON; add json to your application's accept_content")
         if threads > 1:
             self.core.database = self._connect(self.settings.pool_size + 2 * threads)
         database.ping(self.core.database)
@@ -128,6 +134,14 @@ class Orchestrator(Service):
         for sweep in SWEEPS.values():
             if interval := sweep.interval(self.settings):
                 self.core.publisher.sweep(sweep.name, self.settings.sweep_queue, max(interval * 2, 5))
+
+
+def _set_defaults(sender: Celery, **_: Any) -> None:
+    """What no application can do without; what it says itself stays."""
+    conf = sender.conf
+    conf.broker_transport_options = REDIS_OPTIONS | dict(conf.broker_transport_options or {})
+    if conf.broker_connection_max_retries == CELERY_GIVES_UP_AFTER:
+        conf.broker_connection_max_retries = None
 
 
 def own_app(settings: Settings) -> Celery:

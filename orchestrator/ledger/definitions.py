@@ -72,10 +72,11 @@ def publish(connection: Connection, tenant: str, definition: Definition, *, new_
             return found
         if not new_version:
             raise DefinitionConflict(definition.name, definition.version, _diff(found.definition(), definition))
+        # The newest first: what is published between the two then takes the version that is tried next.
+        newest = find(connection, tenant, definition.name, None)
         same = _published(connection.execute(SAME_CONTENT, _content(tenant, definition)).first())
         if same is not None:
             return same
-        newest = find(connection, tenant, definition.name, None)
         version = (newest.version if newest else definition.version) + 1
         definition = definition.model_copy(update={"version": version})
 

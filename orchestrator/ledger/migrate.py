@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from alembic import command
@@ -12,6 +13,9 @@ from sqlalchemy import Engine
 
 from orchestrator.errors import ConfigurationError, SchemaNotMigrated
 from orchestrator.ledger.tables import SCHEMA
+
+#: Alembic keeps its context in a module: one thread at a time.
+_ONE_THREAD = threading.Lock()
 
 
 def script_location() -> Path:
@@ -29,7 +33,7 @@ def migrate(engine: Engine, revision: str = "head") -> str:
     Several at once are safe: an advisory lock lets one work while the others wait and then find nothing to do.
     """
     config = _config()
-    with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
+    with _ONE_THREAD, engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
     return current(engine) or ""

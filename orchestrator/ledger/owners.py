@@ -84,7 +84,7 @@ RELEASE_LOST_CHILDREN = _release("""EXISTS (
     SELECT FROM orchestrator.worker w WHERE w.buried_at IS NULL AND w.stopped_at IS NULL
       AND w.boot_id = split_part(owner, '.', 1) AND cardinality(w.children) > 0
       AND NOT split_part(split_part(owner, '.', 2), '-', 1)::int = ANY(w.children || w.pid)
-      AND started_at < w.seen - interval '5 seconds')""")
+      AND step.started_at < w.seen - interval '5 seconds')""")
 
 RELEASE_RECORDS = text("""
 UPDATE orchestrator.idempotency_record r SET status = 'ready', owner = NULL

@@ -8,14 +8,19 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar, cast
 
+from celery import Task
 from sqlalchemy import Connection
 
+from orchestrator import clock
 from orchestrator.current import get_current
 from orchestrator.errors import AttemptInProgress, ConfigurationError, IdempotencyConflict
 from orchestrator.ledger import database, records
 from orchestrator.ledger.records import Key
 from orchestrator.model.payload import digest, encode
 from orchestrator.runtime.worker import Worker
+
+#: How long a key that is being worked on is waited for, in seconds, before AttemptInProgress.
+RELEASE_PATIENCE = 1.0
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,8 +52,8 @@ def idempotent(
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
-            # A bound task's own `self` is no argument of the call.
-            arguments = {n: v for n, v in bound.arguments.items() if n != "self"}
+            # A bound task gets itself first, which is no argument of the call.
+            arguments = {name: value for name, value in bound.arguments.items() if not isinstance(value, Task)}
             text = key.format_map(arguments) if isinstance(key, str) else key(*args, **kwargs)
             return cast("R", _guarded(lambda: function(*args, **kwargs), _worker(), name, text, arguments))
 
@@ -76,9 +81,21 @@ def _guarded(call: Callable[[], Any], worker: Worker, scope: str, text: str, arg
 
         return database.persist(attempt)
 
-    attempt = ask(lambda connection: records.take(connection, name, input_hash=input_hash, owner=owner))
-    if attempt is None:
-        return _known(ask(lambda connection: records.read(connection, name)), name, input_hash)
+    def take() -> int | None:
+        return ask(lambda connection: records.take(connection, name, input_hash=input_hash, owner=owner))
+
+    # The message of a killed child may be here again before its parent has released the key.
+    given_up = clock.elapsed() + RELEASE_PATIENCE
+    while (attempt := take()) is None:
+        record = ask(lambda connection: records.read(connection, name))
+        if (
+            record is None
+            or record.status == "succeeded"
+            or record.input_hash != input_hash
+            or clock.elapsed() > given_up
+        ):
+            return _known(record, name, input_hash)
+        clock.pause(0.1)
     try:
         result = call()
         output = encode(result, limit=settings.max_payload, what=f"result of {scope}")

@@ -87,8 +87,7 @@ class Segment:
 
     def _claim(self, path: str) -> Claim | None:
         call = self._graph.call(path)
-        taken = self._link.call(
-            claims.claim,
+        taken = self._link.claim(
             self._execution_id,
             path,
             owner=self._owner,

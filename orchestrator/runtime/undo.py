@@ -29,8 +29,7 @@ def undo(worker: Worker, link: Link, graph: Graph, message: Message) -> bool:
     path, core = message.head, worker.core
     undone = undone_path(path) or path
     compensation = graph.compensation(path)
-    taken = link.call(
-        claims.claim,
+    taken = link.claim(
         message.execution_id,
         path,
         owner=worker.node.owner(),

@@ -103,7 +103,8 @@ def place(
     }
     engine = create_engine(database_url, isolation_level="AUTOCOMMIT")
     try:
-        with Processes(folder) as processes:
+        # What they work on goes with them: nobody waits for a shutdown in order.
+        with Processes(folder, grace=0.5) as processes:
             yield Place(
                 database_url=database_url,
                 broker_url=brokers[0],

@@ -30,7 +30,7 @@ def shop(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator
                 patch.setenv(name, found.env[name])
             django_itself.setup()
             call_command("migrate", run_syncdb=True, verbosity=0)
-            found.worker("examples.django_shop.worker")
+            found.worker("examples.django_shop.orchestration")
             yield found
         connections.close_all()
 

@@ -48,25 +48,13 @@ def test_a_database_that_is_away_is_named_with_the_remedy_and_is_used_when_it_is
         begun = monotonic()
         with pytest.raises(
             DatabaseUnavailable, match=rf"127\.0\.0\.1:{postgres.port}/.*ORCHESTRATOR_DATABASE_URL and that the server"
-        ):
+        ) as refusal:
             orchestrator.start("app-echo", 1)
         assert monotonic() - begun < 10
+        assert postgres.password not in str(refusal.value)
         postgres.start()
         assert orchestrator.start("app-echo", 1, idempotency_key="k").id == handle.id
         orchestrator.core.database.dispose()
-
-
-def test_a_database_that_was_never_there_is_named_too() -> None:
-    nobody = Orchestrator(
-        database_url="postgresql://u:secret@127.0.0.1:1/x",
-        broker_url="redis://127.0.0.1:1/0",
-        modules=("app_workflows",),
-    )
-    begun = monotonic()
-    with pytest.raises(DatabaseUnavailable, match=r"127\.0\.0\.1:1/x") as refusal:
-        nobody.start("app-echo", 1)
-    assert monotonic() - begun < 10
-    assert "secret" not in str(refusal.value)
 
 
 def test_a_database_without_the_schema_says_how_to_get_it(servers: Servers, home: Place) -> None:

@@ -11,6 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -42,6 +43,7 @@ class Program:
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.mark = uuid.uuid4().hex
+        self._known: dict[int, str] = {}
         self.log = folder / f"{self.mark}.err"
         kept = {name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRATOR_")}
         path = os.pathsep.join((str(folder), str(REPOSITORY)))
@@ -63,10 +65,12 @@ class Program:
     def await_told(self, text: str, seconds: float = 120) -> None:
         """Wait until it has said something."""
         until(lambda: text in self.told or self._popen.poll() is not None, seconds)
+        self._remember(self._popen.pid)
         assert text in self.told, self.told
 
     def interrupt(self) -> None:
         """Ctrl-C, as a terminal sends it: to the whole group in the foreground."""
+        self._remember(self._popen.pid)
         os.killpg(self._popen.pid, signal.SIGINT)
 
     def kill(self) -> None:
@@ -85,17 +89,38 @@ class Program:
         self._popen.communicate()
 
     def processes(self) -> dict[int, str]:
-        """Every living process that was started by it, directly or not: process id -> command."""
+        """Every living process that was started by it, directly or not: process id -> command.
+
+        Told by an inherited variable, and by descent for servers that write their title over their environment.
+        """
         found = {}
         for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    # A process that is dead and not yet waited for has an empty environment.
-                    if f"{MARK}={self.mark}".encode() in (entry / "environ").read_bytes().split(b"\0"):
-                        found[int(entry.name)] = (entry / "comm").read_text().strip()
-                except (FileNotFoundError, ProcessLookupError, PermissionError):
-                    continue
+            if entry.name.isdigit() and self._is_ours(entry):
+                with suppress(FileNotFoundError, ProcessLookupError):
+                    found[int(entry.name)] = (entry / "comm").read_text().strip()
         return found
+
+    def _is_ours(self, entry: Path) -> bool:
+        try:
+            # A process that is dead and not yet waited for has an empty environment.
+            marked = f"{MARK}={self.mark}".encode() in (entry / "environ").read_bytes().split(b"\0")
+            return marked or self._known.get(int(entry.name)) == birth(entry)
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            return False
+
+    def _remember(self, pid: int) -> None:
+        """Take note of what has descended from a process; a process id alone may come to mean another."""
+        with suppress(FileNotFoundError, ProcessLookupError):
+            for tasks in Path(f"/proc/{pid}/task").iterdir():
+                for child in (tasks / "children").read_text().split():
+                    self._known[int(child)] = birth(Path(f"/proc/{child}"))
+                    self._remember(int(child))
+
+
+def birth(entry: Path) -> str:
+    """When a living process began, in ticks; none for one that is dead and not yet waited for."""
+    state, *rest = (entry / "stat").read_text().rpartition(")")[2].split()
+    return "" if state == "Z" else rest[18]
 
 
 def until(condition: Callable[[], object], seconds: float) -> None:

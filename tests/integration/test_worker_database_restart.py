@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from uuid import uuid4
 
 import pytest
 from nodes.process_nodes import WorkerNode
@@ -14,17 +15,17 @@ pytest_plugins = ("nodes.fixtures",)
 
 @pytest.mark.parametrize("end", ["restart", "kill"])
 def test_everything_finishes_and_nothing_is_done_twice(site: Site, worker: WorkerNode, end: str) -> None:
-    names = ("steady", "fan-2", "effects")
+    names, mark = ("steady", "fan-2", "effects"), str(uuid4())
     handles = {
-        name: site.orchestrator.start_many(name, [(None, {}) for _ in range(60)], correlation_id=end) for name in names
+        name: site.orchestrator.start_many(name, [(None, {}) for _ in range(40)], correlation_id=mark) for name in names
     }
     everyone = [handle for found in handles.values() for handle in found]
-    counting = "SELECT count(*) FROM orchestrator.execution WHERE correlation_id = :end AND status = 'succeeded'"
-    eventually(lambda: site.value(counting, end=end) > 10, "work is under way")
+    counting = "SELECT count(*) FROM orchestrator.execution WHERE correlation_id = :mark AND status = 'succeeded'"
+    eventually(lambda: site.value(counting, mark=mark) > 10, "work is under way")
     if end == "kill":
         site.servers.postgres.kill()
     site.servers.postgres.restart()
-    assert site.value(counting, end=end) < len(everyone), "it happened in the middle of work"
+    assert site.value(counting, mark=mark) < len(everyone), "it happened in the middle of work"
     for handle in everyone:
         handle.result(40)
         settled_once(site, handle)

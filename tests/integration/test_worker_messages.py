@@ -40,7 +40,7 @@ def test_doubled_and_late_messages_change_nothing(site: Site, worker: WorkerNode
     with site.traffic(doubling=True) as traffic:
         handles = [
             site.start(name, {"number": 1})
-            for name in ("pipeline", "fan-2", "fan-200", "zigzag", "undo-attempted", "undo-long")
+            for name in ("pipeline", "fan-2", "fan-20", "zigzag", "undo-attempted", "undo-long")
         ]
         for handle in handles:
             eventually(lambda: handle.status() in {"succeeded", "compensated"}, f"{handle} ends")  # noqa: B023

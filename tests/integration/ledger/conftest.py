@@ -8,11 +8,11 @@ from enum import StrEnum
 from typing import Any
 
 import pytest
-from ledger.driver import Ledger
-from ledger.proxy import Proxy
 from sqlalchemy import Connection, create_engine, make_url
 from sqlalchemy.pool import NullPool
 
+from ledger.driver import Ledger
+from ledger.proxy import Proxy
 from orchestrator.ledger import database
 from orchestrator.ledger.migrate import migrate
 from orchestrator.model.state import EXECUTION_TRANSITIONS, STEP_TRANSITIONS

@@ -9,9 +9,9 @@ from datetime import datetime
 from itertools import count
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from ledger.races import Background
 from sqlalchemy import Connection, Engine, text
 
+from ledger.races import Background
 from orchestrator.compiler.graph import Graph
 from orchestrator.engine import start as starting
 from orchestrator.engine.start import Options, Target
@@ -65,7 +65,9 @@ class Ledger:
     def locked(self, begun: Begun) -> Iterator[Connection]:
         """A transaction that holds all of an execution's steps until it ends."""
         with self.open() as connection:
-            connection.execute(text("SELECT FROM orchestrator.step WHERE execution_id = :e FOR UPDATE"), {"e": begun.id})
+            connection.execute(
+                text("SELECT FROM orchestrator.step WHERE execution_id = :e FOR UPDATE"), {"e": begun.id}
+            )
             yield connection
 
     def behind(self, work: Callable[[Connection], R]) -> Background[R]:

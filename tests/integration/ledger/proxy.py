@@ -13,8 +13,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
 
-from ledger.races import DEADLINE
 from sqlalchemy import make_url
+
+from ledger.races import DEADLINE
 
 #: Marks a transaction's end, but not the words READ COMMITTED at its begin.
 COMMIT = "COMMIT\0"

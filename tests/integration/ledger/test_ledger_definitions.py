@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+
 from ledger.driver import TENANT, Ledger
 from ledger.races import race
-
 from orchestrator.errors import DefinitionConflict
 from orchestrator.ledger import definitions
 from orchestrator.ledger.definitions import Published

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from queue import Empty, SimpleQueue
 from typing import Final
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+
 from ledger.driver import OTHER, OWNER, QUEUE, Begun, Ledger
 from ledger.races import DEADLINE, race
-
 from orchestrator import clock
 from orchestrator.ledger import claims, executions, joins
 from orchestrator.ledger.claims import Claim, Settled
@@ -135,6 +135,7 @@ class Workers:
     def __init__(self, ledger: Ledger, begun: Begun, seed: int) -> None:
         self._ledger, self._begun, self._random = ledger, begun, random.Random(seed)
         self._messages: SimpleQueue[str] = SimpleQueue()
+        self._broken = False
         self.send(begun.graph.roots)
 
     def send(self, paths: tuple[str, ...]) -> None:
@@ -147,16 +148,24 @@ class Workers:
     def work(self, owner: str) -> None:
         """Consume until nothing comes and the execution has ended."""
         begun = clock.elapsed()
-        while clock.elapsed() - begun < DEADLINE:
+        while clock.elapsed() - begun < DEADLINE and not self._broken:
             try:
-                path: str | None = self._messages.get(timeout=0.02)
+                path = self._messages.get(timeout=0.02)
             except Empty:
                 if self._ledger.status(self._begun) != "running":
                     return
                 continue
-            held = self._ledger.try_claim(self._begun, path or "", owner)
-            while held is not None:
-                held = self._settle(held)
+            try:
+                self._consume(path, owner)
+            except BaseException:
+                # The others need not wait for what will not come.
+                self._broken = True
+                raise
+
+    def _consume(self, path: str, owner: str) -> None:
+        held = self._ledger.try_claim(self._begun, path, owner)
+        while held is not None:
+            held = self._settle(held)
 
     def _settle(self, held: Claim) -> Claim | None:
         graph, begun = self._begun.graph, self._begun
@@ -178,16 +187,20 @@ class Workers:
 
 def assert_each_started_once_after_its_parents(ledger: Ledger, begun: Begun, after: Mapping[str, object]) -> None:
     history = ledger.events(begun, "step_started", "step_succeeded")
-    assert sorted(history) == sorted(
-        (kind, path, 1) for path in after for kind in ("step_started", "step_succeeded")
-    )
+    assert sorted(history) == sorted((kind, path, 1) for path in after for kind in ("step_started", "step_succeeded"))
     for path in after:
         started = history.index(("step_started", path, 1))
         for parent in begun.graph.parents[path]:
             assert history.index(("step_succeeded", parent, 1)) < started, f"{path} started before {parent} ended"
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=40,
+    deadline=None,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @given(after=graphs(), seed=st.integers(0, 2**16))
 def test_any_graph_settled_by_several_workers_starts_each_step_once_after_its_parents_and_ends(
     ledger: Ledger, after: dict[str, tuple[str, ...]], seed: int

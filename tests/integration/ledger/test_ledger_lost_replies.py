@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from sqlalchemy import Connection, Engine, text
+
 from ledger.driver import OTHER, OWNER, QUEUE, Begun, Ledger
 from ledger.proxy import Proxy
 from ledger.races import until
-from sqlalchemy import Connection, Engine, text
-
 from orchestrator.ledger import claims, database
 from orchestrator.ledger.claims import Claim, Settled
 from orchestrator.model.state import ExecutionStatus
@@ -165,9 +165,7 @@ def test_a_settle_waits_for_a_lock_beyond_the_lock_timeout(ledger: Ledger, begun
 
 def test_a_claim_whose_reply_was_lost_is_adopted(ledger: Ledger, begun: Begun, link: Link, proxy: Proxy) -> None:
     proxy.lose_reply(CLAIM)
-    taken = link.claim(
-        begun.id, "first", owner=OWNER, want=ExecutionStatus.RUNNING, transactional=False, timeout=None
-    )
+    taken = link.claim(begun.id, "first", owner=OWNER, want=ExecutionStatus.RUNNING, transactional=False, timeout=None)
     assert taken is not None
     held, facts = taken
     assert (held.path, held.attempt, held.owner) == ("first", 1, OWNER)
@@ -178,9 +176,7 @@ def test_a_claim_whose_reply_was_lost_is_adopted(ledger: Ledger, begun: Begun, l
 
 def test_a_claim_that_never_arrived_is_sent_again(ledger: Ledger, begun: Begun, link: Link, proxy: Proxy) -> None:
     proxy.lose_statement(CLAIM)
-    taken = link.claim(
-        begun.id, "first", owner=OWNER, want=ExecutionStatus.RUNNING, transactional=False, timeout=None
-    )
+    taken = link.claim(begun.id, "first", owner=OWNER, want=ExecutionStatus.RUNNING, transactional=False, timeout=None)
     assert taken is not None
     assert ledger.events(begun, "step_started") == [("step_started", "first", 1)]
 

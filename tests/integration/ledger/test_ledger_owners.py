@@ -7,7 +7,6 @@ from typing import Final
 
 from ledger.driver import OTHER, QUEUE, Ledger
 from ledger.races import race
-
 from orchestrator.ledger import claims, owners
 
 #: Seconds of silence that mean death, and of a gap in a node's heartbeats.
@@ -23,6 +22,7 @@ def node(ledger: Ledger, *, silent: float = 0, alive: float = 0, children: tuple
     ledger.do(owners.register, boot, tenant="default", name=boot, queues=[QUEUE], children=children, pid=PID)
     ledger.sql(
         "UPDATE orchestrator.worker SET seen = seen - CAST(:s AS float8) * interval '1 s', "
+        "started_at = started_at - CAST(:a AS float8) * interval '1 s', "
         "alive_since = alive_since - CAST(:a AS float8) * interval '1 s' WHERE boot_id = :b",
         b=boot,
         s=silent,
@@ -108,7 +108,7 @@ def test_a_release_waits_for_the_dead_owners_last_statement_and_the_second_sees_
 
 
 def test_what_gone_nodes_hold_is_released_and_what_living_ones_hold_is_not(ledger: Ledger) -> None:
-    begun = ledger.start({path: () for path in ("buried", "stopped", "living", "parent")})
+    begun = ledger.start({"buried": (), "stopped": (), "living": (), "parent": ()})
     observer = node(ledger, alive=11, children=(1,))
     buried, stopped = node(ledger, silent=11), node(ledger)
     for path, boot in (("buried", buried), ("stopped", stopped), ("living", observer)):
@@ -124,11 +124,12 @@ def test_what_gone_nodes_hold_is_released_and_what_living_ones_hold_is_not(ledge
 
 def test_what_a_child_holds_that_its_living_node_lists_no_more_is_released_once_it_is_old(ledger: Ledger) -> None:
     begun = ledger.start({"lost": (), "new": ()})
-    boot = node(ledger, children=(1, 2))
+    boot = node(ledger, alive=60, children=(1, 2))
     for path in ("lost", "new"):
         ledger.claim(begun, path, f"{boot}.3")
     ledger.sql(
-        "UPDATE orchestrator.step SET started_at = started_at - interval '6 s' WHERE execution_id = :e AND path = 'lost'",
+        "UPDATE orchestrator.step SET started_at = started_at - interval '6 s' "
+        "WHERE execution_id = :e AND path = 'lost'",
         e=begun.id,
     )
     released = ledger.do(owners.release_gone)

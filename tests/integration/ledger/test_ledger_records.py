@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import count
 
 import pytest
+
 from ledger.driver import OTHER, OWNER, Ledger
 from ledger.races import race
-
 from orchestrator.ledger import owners, records
 from orchestrator.ledger.records import Key
 

@@ -8,11 +8,11 @@ from functools import partial
 from typing import Final
 
 import pytest
+from sqlalchemy import Connection, Engine, text
+
 from ledger.driver import OTHER, OWNER, QUEUE, Begun, Ledger
 from ledger.proxy import COMMIT, Proxy
 from ledger.races import DEADLINE, race
-from sqlalchemy import Connection, Engine, text
-
 from orchestrator.activities.context import StepContext
 from orchestrator.activities.registry import Registry
 from orchestrator.ledger import claims, database, owners
@@ -123,7 +123,7 @@ def test_of_many_that_claim_one_step_one_does(ledger: Ledger) -> None:
         assert ledger.events(begun, "step_started") == [("step_started", "first", 1)]
 
 
-# --- transactional activities -----------------------------------------------------------------------------------------
+# --- transactional activities ---
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +144,8 @@ def link(ledger: Ledger) -> Iterator[Link]:
 def lossy(proxy: Proxy) -> Iterator[Link]:
     """A worker's connection by way of the proxy."""
     engine = database.connect(proxy.url, pool_size=4, lock_timeout=10)
+    # A new connection has a transaction of its own at first, which is not to be struck.
+    engine.connect().close()
     made = Link(engine)
     yield made
     made.close()
@@ -171,7 +173,10 @@ def perform(link: Link, begun: Begun, held: Claim, meanwhile: Callable[[], objec
     )
     attempt = Attempt(held=held, activity="write", parameters=dict, context=context, timeout=None, limit=1_000)
     return guard.perform(
-        attempt, registry, link, lambda connection, output: claims.settle_and_finish(connection, held, output, result="1")
+        attempt,
+        registry,
+        link,
+        lambda connection, output: claims.settle_and_finish(connection, held, output, result="1"),
     )
 
 
@@ -234,7 +239,7 @@ def test_a_transaction_that_was_lost_is_made_again_and_its_effect_is_there_once(
     assert (proxy.pending, count(ledger, begun)) == (0, 1)
 
 
-# --- deadlocks ----------------------------------------------------------------------------------------------------------
+# --- deadlocks ---
 
 
 def lock_both(engine: Engine, begun: Begun, paths: tuple[str, str], both: threading.Barrier, tries: list[str]) -> None:

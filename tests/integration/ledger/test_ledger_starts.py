@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+from sqlalchemy import Connection, Engine
+
 from ledger.driver import Ledger
 from ledger.proxy import COMMIT, Proxy
 from ledger.races import race
-from sqlalchemy import Connection, Engine
-
 from orchestrator.application import own_app
 from orchestrator.config import Settings
 from orchestrator.dispatch.publish import Publisher
@@ -41,10 +41,12 @@ def client(broker_url: str, ledger: Ledger) -> Iterator[Callable[[Engine], Clien
 
 
 @pytest.fixture
-def proxied(proxy: Proxy) -> Iterator[Engine]:
-    """An engine whose connections go by way of the proxy."""
+def distant(proxy: Proxy, client: Callable[[Engine], Client]) -> Iterator[Client]:
+    """Application code whose connections go by way of the proxy."""
     engine = database.connect(proxy.url, pool_size=2, lock_timeout=10)
-    yield engine
+    # A new connection has a transaction of its own at first, which is not to be struck.
+    engine.connect().close()
+    yield client(engine)
     engine.dispose()
 
 
@@ -54,7 +56,9 @@ def start(ledger: Ledger, target: Target, key: str | None, value: object = 1) ->
 
 
 def start_on(connection: Connection, target: Target, key: str | None, value: object = 1) -> Started:
-    return starting.insert(connection, target, [starting.prepare(target, value, Options(idempotency_key=key), 1_000)])[0]
+    return starting.insert(connection, target, [starting.prepare(target, value, Options(idempotency_key=key), 1_000)])[
+        0
+    ]
 
 
 def executions(ledger: Ledger, target: Target) -> list[str]:
@@ -168,16 +172,11 @@ def test_a_bulk_start_with_a_conflict_starts_nothing(ledger: Ledger, client: Cal
 @pytest.mark.parametrize("key", [None, "key"])
 @pytest.mark.parametrize("fault", [Proxy.lose_reply, Proxy.lose_statement, Proxy.delay])
 def test_a_start_survives_a_lost_connection_and_knows_its_own_execution(
-    ledger: Ledger,
-    proxied: Engine,
-    proxy: Proxy,
-    client: Callable[[Engine], Client],
-    key: str | None,
-    fault: Callable[[Proxy, str], None],
+    ledger: Ledger, proxy: Proxy, distant: Client, key: str | None, fault: Callable[[Proxy, str], None]
 ) -> None:
     target = ledger.target(LINE)
     fault(proxy, START)
-    handle = client(proxied).start(target.graph.name, {"a": 1}, idempotency_key=key)
+    handle = distant.start(target.graph.name, {"a": 1}, idempotency_key=key)
     if fault is Proxy.delay:
         proxy.deliver()
     assert handle.created
@@ -189,12 +188,10 @@ def test_a_start_survives_a_lost_connection_and_knows_its_own_execution(
     ]
 
 
-def test_a_bulk_start_survives_the_loss_of_its_commits_reply(
-    ledger: Ledger, proxied: Engine, proxy: Proxy, client: Callable[[Engine], Client]
-) -> None:
+def test_a_bulk_start_survives_the_loss_of_its_commits_reply(ledger: Ledger, proxy: Proxy, distant: Client) -> None:
     target = ledger.target(LINE)
     proxy.lose_reply(COMMIT)
-    started = client(proxied).start_many(target.graph.name, [("one", 1), (None, 2), ("two", 3)])
+    started = distant.start_many(target.graph.name, [("one", 1), (None, 2), ("two", 3)])
     assert proxy.pending == 0
     assert [handle.created for handle in started] == [True, True, True]
     assert sorted(executions(ledger, target)) == sorted(handle.id for handle in started)

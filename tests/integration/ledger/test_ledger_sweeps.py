@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from ledger.driver import Begun, Ledger
-from ledger.races import DEADLINE, race
-
+from ledger.races import DEADLINE, race, until
 from orchestrator import clock
 from orchestrator.ledger import claims, executions, fires, halts, probes, stalled, timers
 
@@ -127,7 +126,7 @@ def test_an_overdue_attempt_is_ended_by_its_worker_or_by_a_sweep_but_once(ledger
     taken = ledger.do(claims.claim, begun.id, "one", owner="boot.1", want="running", transactional=False, timeout=0.001)
     assert taken is not None
     assert ledger.do(timers.overdue, 100, 60.0) == []
-    race([lambda: None])
+    until(lambda: bool(ledger.do(timers.overdue, 100, 0.0)), "a millisecond has passed")
     [held] = ledger.do(timers.overdue, 100, 0.0)
     assert held == taken[0]
     outcomes = race(

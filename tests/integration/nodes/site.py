@@ -61,11 +61,14 @@ class Site:
         engine = database.connect(self.database_url, pool_size=1, lock_timeout=10)
         migrate(engine)
         engine.dispose()
+        # Tests restart the server: a connection is tried before it is used.
+        self._own = create_engine(self.database_url, pool_pre_ping=True)
         self.execute("CREATE TABLE effect (execution uuid, path text, attempt int)")
 
     def close(self) -> None:
         """Give connections back."""
         self.orchestrator.core.database.dispose()
+        self._own.dispose()
         self.orchestrator.app.close()
         self.redis.close()
 
@@ -145,20 +148,16 @@ class Site:
 
     def open_all(self) -> None:
         """Open the gates that tests have left closed."""
-        for execution in {call.execution for call in self.witness.calls()}:
+        for execution in self.witness.executions():
             self.witness.open(f"{execution}.gate")
 
     # The ledger, as it stands.
 
     def execute(self, statement: str, **parameters: Any) -> list[Any]:
         """Rows of a statement of the test's own."""
-        engine = create_engine(self.database_url)
-        try:
-            with engine.begin() as connection:
-                result = connection.execute(text(statement), parameters)
-                return list(result) if result.returns_rows else []
-        finally:
-            engine.dispose()
+        with self._own.begin() as connection:
+            result = connection.execute(text(statement), parameters)
+            return list(result) if result.returns_rows else []
 
     def value(self, statement: str, **parameters: Any) -> Any:
         """The only value of a statement of the test's own."""

@@ -1,4 +1,4 @@
-"""What activities really did, seen past the ledger: one line a call in an append-only file, and gates that hold them.
+"""What activities really did, seen past the ledger: append-only files, a line a call, and gates that hold them.
 
 Activities write here in worker processes, tests read. A line is one write with O_APPEND, so none is torn or lost.
 """
@@ -41,8 +41,8 @@ class Witness:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        (folder / "gates").mkdir(parents=True, exist_ok=True)
-        (folder / "meetings").mkdir(exist_ok=True)
+        for name in ("calls", "gates", "meetings"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
 
     def note(self, ctx: StepContext, phase: str = "begun") -> None:
         """Write a line about the present call."""
@@ -55,20 +55,20 @@ class Witness:
             key=ctx.idempotency_key,
             at=time.monotonic(),
         )
-        append(self.folder / "calls", json.dumps(asdict(call)))
+        append(self.folder / "calls" / ctx.execution_id, json.dumps(asdict(call)))
 
-    def calls(self, execution: str | None = None, path: str | None = None, phase: str = "begun") -> list[Call]:
-        """Calls in the order in which they were written."""
+    def calls(self, execution: str, path: str | None = None, phase: str = "begun") -> list[Call]:
+        """Calls of an execution's steps, or of one, in the order in which they were written."""
         try:
-            lines = (self.folder / "calls").read_text().splitlines()
+            lines = (self.folder / "calls" / execution).read_text().splitlines()
         except FileNotFoundError:
             return []
         found = [Call(**json.loads(line)) for line in lines]
-        return [
-            call
-            for call in found
-            if call.phase == phase and execution in {None, call.execution} and path in {None, call.path}
-        ]
+        return [call for call in found if call.phase == phase and path in {None, call.path}]
+
+    def executions(self) -> list[str]:
+        """Ids of the executions whose steps were called."""
+        return [file.name for file in (self.folder / "calls").iterdir()]
 
     def open(self, gate: str) -> None:
         """Let those pass who wait at a gate now or come later."""

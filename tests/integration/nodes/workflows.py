@@ -83,7 +83,7 @@ def _fan(name: str, width: int) -> object:
     )
 
 
-fan_1, fan_2, fan_200 = _fan("fan-1", 1), _fan("fan-2", 2), _fan("fan-200", 200)
+fan_1, fan_2, fan_20, fan_200 = (_fan(f"fan-{width}", width) for width in (1, 2, 20, 200))
 
 race = workflow(
     "race",
