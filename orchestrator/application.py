@@ -127,7 +127,7 @@ class Orchestrator(Service):
                     tenant, new_version = self.settings.tenant, self.settings.dev_mode
                     definitions.publish(connection, tenant, definition, new_version=new_version)
                 except (DefinitionConflict, DefinitionError, DBAPIError) as error:
-                    # In the message, not beside it: Celery's own log format drops extra fields, and the diff is the point.
+                    # In the message, not beside it: Celery's own log format drops fields, and the diff is the point.
                     logger.error("definition is not published: %s", error)
 
     def _sweep_now(self) -> None:

@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     sweep_overtaken: float = Field(default=2.0, ge=0)
     #: How often executions without a next step are looked for; 0 switches the sweep off.
     sweep_stalled: float = Field(default=5.0, ge=0)
-    #: How often attempts past their timeout are looked for; 0 switches the sweep off.
+    #: How often attempts and executions past their timeout are looked for; 0 switches the sweep off.
     sweep_deadlines: float = Field(default=1.0, ge=0)
 
     @field_validator("modules", mode="before")
