@@ -12,6 +12,7 @@ from orchestrator.config import Settings
 from orchestrator.engine.handle import ExecutionHandle
 from orchestrator.errors import (
     ActivityError,
+    AttemptInProgress,
     BusinessError,
     DefinitionConflict,
     DefinitionError,
@@ -30,6 +31,7 @@ from orchestrator.runtime.idempotent import idempotent
 
 __all__ = [
     "ActivityError",
+    "AttemptInProgress",
     "BusinessError",
     "Definition",
     "DefinitionConflict",

@@ -39,17 +39,17 @@ def database_url() -> URL:
 def connection() -> Iterator[Connection]:
     """A connection that commits each statement by itself; ServiceUnavailable while the server does not answer."""
     try:
-        with _engine(os.getpid(), database_url()).connect() as opened:
+        with engine_of(os.getpid()).connect() as opened:
             yield opened
     except (InterfaceError, OperationalError) as error:
         raise ServiceUnavailable from error
 
 
 @cache
-def _engine(_process: int, url: URL) -> Engine:
-    # One for each process: a connection that was opened before a fork must not be spoken to by both sides.
+def engine_of(_process: int) -> Engine:
+    """The engine of a process. One each: a connection opened before a fork must not be spoken to by both sides."""
     return create_engine(
-        url,
+        database_url(),
         isolation_level="AUTOCOMMIT",
         pool_size=1,
         max_overflow=0,

@@ -8,8 +8,7 @@ from typing import Any
 from celery import Celery
 from redis import Redis
 
-from orchestrator import Orchestrator, idempotent
-from orchestrator.errors import AttemptInProgress
+from orchestrator import AttemptInProgress, Orchestrator, idempotent
 
 RESULTS = os.environ["EXISTING_RESULT_URL"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 from uuid import uuid4
@@ -9,6 +10,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, Engine, text
 
 from definitions.order_fulfilment import carrier, demo, notices, orders, payments, stock
+from definitions.order_fulfilment.database import engine_of
 from definitions.order_fulfilment.models import (
     Notice,
     Order,
@@ -125,3 +127,10 @@ def failed(shop: Engine) -> set[str]:
 
 def figures(shop: Engine) -> dict[str, int]:
     return demo.figures(url(shop))
+
+
+def forget_connections() -> None:
+    """Let the services read their settings anew: they do so once a process."""
+    if engine_of.cache_info().currsize:
+        engine_of(os.getpid()).dispose()
+    engine_of.cache_clear()

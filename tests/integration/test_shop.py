@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from purchase import NONE_UNDONE, ORDER, Purchase, failed, figures, in_stock, value
+from purchase import NONE_UNDONE, ORDER, Purchase, failed, figures, forget_connections, in_stock, value
 from sqlalchemy import Engine, create_engine, make_url
 
 from definitions.order_fulfilment import demo, orders
@@ -33,10 +33,12 @@ LINES = ORDER.lines
 def shop(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """The shop newly opened; the engine stands for the ledger's."""
     monkeypatch.setenv("SHOP_DATABASE_URL", database_url)
+    forget_connections()
     demo.prepare(database_url)
     engine = create_engine(database_url)
     yield engine
     engine.dispose()
+    forget_connections()
 
 
 def test_a_fulfilled_order_leaves_the_books_in_order(shop: Engine) -> None:
@@ -248,7 +250,9 @@ def test_a_service_that_does_not_answer_is_worth_another_attempt(
     purchase = Purchase(shop)
     nobody = make_url(database_url).set(port=1).render_as_string(hide_password=False)
     monkeypatch.setenv("SHOP_DATABASE_URL", nobody)
+    forget_connections()
     with pytest.raises(ServiceUnavailable):
         purchase.authorise()
     monkeypatch.setenv("SHOP_DATABASE_URL", database_url)
+    forget_connections()
     assert purchase.authorise().amount == Decimal("440.00")

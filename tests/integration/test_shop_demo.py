@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from purchase import NONE_UNDONE, ORDER, Purchase, failed, figures, in_stock
+from purchase import NONE_UNDONE, ORDER, Purchase, failed, figures, forget_connections, in_stock
 from sqlalchemy import Engine, create_engine
 
 from definitions.order_fulfilment import demo
@@ -18,10 +18,12 @@ from definitions.order_fulfilment.models import Order
 def shop(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """The shop newly opened; the engine stands for the ledger's."""
     monkeypatch.setenv("SHOP_DATABASE_URL", database_url)
+    forget_connections()
     demo.prepare(database_url)
     engine = create_engine(database_url)
     yield engine
     engine.dispose()
+    forget_connections()
 
 
 def test_all_orders_one_after_another_leave_the_books_in_order(shop: Engine) -> None:

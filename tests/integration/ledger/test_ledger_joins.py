@@ -150,10 +150,11 @@ class Workers:
         begun = clock.elapsed()
         while clock.elapsed() - begun < DEADLINE and not self._broken:
             try:
-                path = self._messages.get(timeout=0.02)
+                path = self._messages.get_nowait()
             except Empty:
                 if self._ledger.status(self._begun) != "running":
                     return
+                clock.pause(0.002)
                 continue
             try:
                 self._consume(path, owner)
