@@ -10,6 +10,10 @@ branch_labels = None
 depends_on = None
 
 TABLES = """
+CREATE DOMAIN orchestrator.execution_status AS TEXT CONSTRAINT execution_status_known CHECK (VALUE IN ('cancelled', 'cancelling', 'compensated', 'compensating', 'compensation_failed', 'created', 'failed', 'failing', 'paused', 'pausing', 'running', 'succeeded', 'timed_out', 'timing_out'));
+
+CREATE DOMAIN orchestrator.step_status AS TEXT CONSTRAINT step_status_known CHECK (VALUE IN ('blocked', 'cancelled', 'failed', 'ready', 'retrying', 'running', 'skipped', 'succeeded', 'timed_out', 'waiting'));
+
 CREATE TABLE orchestrator.definition (
     id UUID NOT NULL,
     tenant TEXT NOT NULL,
@@ -84,7 +88,7 @@ CREATE TABLE orchestrator.step (
     execution_id UUID NOT NULL,
     path TEXT COLLATE "C" NOT NULL,
     tenant TEXT NOT NULL,
-    status TEXT NOT NULL,
+    status orchestrator.step_status NOT NULL,
     undoes TEXT COLLATE "C",
     parents JSONB,
     queue TEXT NOT NULL,
@@ -101,23 +105,21 @@ CREATE TABLE orchestrator.step (
     output JSONB,
     error JSONB,
     CONSTRAINT pk_step PRIMARY KEY (execution_id, path),
-    CONSTRAINT step_status_known CHECK (status IN ('blocked', 'cancelled', 'failed', 'ready', 'retrying', 'running', 'skipped', 'succeeded', 'timed_out', 'waiting')),
     CONSTRAINT step_running_iff_owned CHECK ((status = 'running') = (owner IS NOT NULL)),
     CONSTRAINT step_settled_iff_settled_at CHECK ((status IN ('cancelled', 'failed', 'skipped', 'succeeded', 'timed_out')) = (settled_at IS NOT NULL)),
     CONSTRAINT step_ready_has_xid CHECK (status <> 'ready' OR ready_xid IS NOT NULL),
-    CONSTRAINT step_retrying_has_due_at CHECK (status <> 'retrying' OR due_at IS NOT NULL),
-    CONSTRAINT step_counters_not_negative CHECK (attempt >= 0 AND failures >= 0)
+    CONSTRAINT step_retrying_has_due_at CHECK (status <> 'retrying' OR due_at IS NOT NULL)
 );
 
-CREATE INDEX step_blocked ON orchestrator.step (ready_at) WHERE status = 'blocked' AND undoes IS NULL AND NOT halt;
+CREATE INDEX step_blocked ON orchestrator.step (ready_at) WHERE status = 'blocked';
 
 CREATE INDEX step_due ON orchestrator.step (due_at) WHERE due_at IS NOT NULL;
 
-CREATE INDEX step_open ON orchestrator.step (execution_id) WHERE status IN ('blocked', 'ready', 'retrying', 'running', 'waiting');
+CREATE INDEX step_open ON orchestrator.step (execution_id) WHERE settled_at IS NULL;
 
 CREATE INDEX step_owned ON orchestrator.step (owner) WHERE status = 'running';
 
-CREATE INDEX step_ready ON orchestrator.step (queue, ready_at) WHERE status = 'ready' AND NOT halt;
+CREATE INDEX step_ready ON orchestrator.step (queue, ready_at) WHERE status = 'ready';
 
 CREATE TABLE orchestrator.worker (
     boot_id TEXT COLLATE "C" NOT NULL,
@@ -142,7 +144,7 @@ CREATE TABLE orchestrator.execution (
     definition_id UUID NOT NULL,
     definition_name TEXT NOT NULL,
     definition_version INTEGER NOT NULL,
-    status TEXT NOT NULL,
+    status orchestrator.execution_status NOT NULL,
     input JSONB NOT NULL,
     input_hash TEXT NOT NULL,
     output JSONB,
@@ -156,7 +158,6 @@ CREATE TABLE orchestrator.execution (
     created_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
     settled_at TIMESTAMP WITH TIME ZONE,
     CONSTRAINT pk_execution PRIMARY KEY (id),
-    CONSTRAINT execution_status_known CHECK (status IN ('cancelled', 'cancelling', 'compensated', 'compensating', 'compensation_failed', 'created', 'failed', 'failing', 'paused', 'pausing', 'running', 'succeeded', 'timed_out', 'timing_out')),
     CONSTRAINT execution_final_iff_settled_at CHECK ((status IN ('cancelled', 'compensated', 'compensation_failed', 'failed', 'succeeded', 'timed_out')) = (settled_at IS NOT NULL)),
     CONSTRAINT execution_idempotency_key_not_empty CHECK (idempotency_key <> ''),
     CONSTRAINT execution_definition FOREIGN KEY(definition_id) REFERENCES orchestrator.definition (id)
@@ -183,3 +184,4 @@ def downgrade() -> None:
         "DROP TABLE orchestrator.execution, orchestrator.worker, orchestrator.step, orchestrator.schedule_fire, "
         "orchestrator.probe, orchestrator.idempotency_record, orchestrator.event, orchestrator.definition"
     )
+    op.execute("DROP DOMAIN orchestrator.step_status, orchestrator.execution_status")

@@ -6,6 +6,8 @@ large the workflow and its data.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from celery import Celery
 from celery.canvas import Signature, chain, chord
 
@@ -13,14 +15,17 @@ from orchestrator.compiler.plan import Chain, Plan, Segment
 
 #: The Celery task that runs a segment.
 SEGMENT_TASK = "orchestrator.segment"
+#: Between the ids of a bundle's executions (dispatch/bundle.py).
+SEPARATOR = ","
 
 
-def canvas(app: Celery, plan: Plan, execution_id: str, definition_id: str) -> list[Signature]:
+def canvas(app: Celery, plan: Plan, execution_ids: Sequence[str], definition_id: str) -> list[Signature]:
     """One signature, chain or chord for each part of a plan."""
+    executions = SEPARATOR.join(execution_ids)
 
     def signature(segment: Segment) -> Signature:
         return app.signature(
-            SEGMENT_TASK, args=(execution_id, definition_id, segment.head), immutable=True, queue=segment.queue
+            SEGMENT_TASK, args=(executions, definition_id, segment.head), immutable=True, queue=segment.queue
         )
 
     found = []

@@ -32,9 +32,10 @@ SWEEP_TASK = "orchestrator.sweep"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Planned:
-    """A plan and the execution that it is for."""
+    """A plan and the executions that it is for."""
 
-    execution_id: str
+    #: Usually one; several share a message (dispatch/bundle.py).
+    execution_ids: tuple[str, ...]
     definition_id: str
     plan: Plan
 
@@ -53,7 +54,7 @@ class Publisher:
         try:
             with self._app.producer_or_acquire() as producer, _batched(_connected(producer), messages):
                 for planned in plans:
-                    for part in canvas(self._app, planned.plan, planned.execution_id, planned.definition_id):
+                    for part in canvas(self._app, planned.plan, planned.execution_ids, planned.definition_id):
                         self._send(part, producer)
         except BROKER_ERRORS as error:
             logger.warning(

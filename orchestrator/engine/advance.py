@@ -26,7 +26,7 @@ def publish_ready(core: Core, graph: Graph, definition_id: str, execution_id: st
     """Publish steps that a settle has just made ready; reads nothing."""
     snapshot = Snapshot(status=ExecutionStatus.RUNNING, ready=tuple(ready))
     plan = compile_plan(graph, snapshot)
-    core.publisher.publish([Planned(execution_id=execution_id, definition_id=definition_id, plan=plan)])
+    core.publisher.publish([Planned(execution_ids=(execution_id,), definition_id=definition_id, plan=plan)])
 
 
 def advance(core: Core, connection: Connection, execution_id: str, only: Sequence[str] | None = None) -> None:
@@ -66,7 +66,7 @@ def _plan(core: Core, connection: Connection, execution_id: str, only: Sequence[
     if found is None or not found.ready:
         return None
     plan = compile_plan(graph, found)
-    return Planned(execution_id=execution_id, definition_id=about.definition_id, plan=plan)
+    return Planned(execution_ids=(execution_id,), definition_id=about.definition_id, plan=plan)
 
 
 def _status(connection: Connection, execution_id: str) -> ExecutionStatus:

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from orchestrator.authoring.schema import validate
 from orchestrator.compiler.compile import compile_plan
 from orchestrator.compiler.graph import Graph
-from orchestrator.dispatch.publish import Planned
+from orchestrator.dispatch.bundle import bundled
 from orchestrator.engine.core import Core
 from orchestrator.errors import IdempotencyConflict, IdempotencyKeyHeld, InvalidInput, SchemaNotMigrated
 from orchestrator.ledger import database, executions
@@ -154,9 +154,5 @@ def _explained(error: DBAPIError) -> Exception:
 def publisher(core: Core, target: Target, started: Sequence[Started]) -> Callable[[], object]:
     """What to call once the start is committed: publishes the root steps of the new executions."""
     plan = compile_plan(target.graph, Snapshot(status=ExecutionStatus.RUNNING, ready=target.graph.roots))
-    plans = [
-        Planned(execution_id=new.execution_id, definition_id=target.definition_id, plan=plan)
-        for new in started
-        if new.ready
-    ]
+    plans = bundled([new.execution_id for new in started if new.ready], target.definition_id, plan)
     return lambda: core.publisher.publish(plans)

@@ -67,7 +67,7 @@ class Settled:
 
 
 def _sql(statement: str) -> Statement:
-    return Statement(statement.replace("<open>", f"({OPEN})"))
+    return Statement(statement.replace("<open>", OPEN))
 
 
 _STILL_HELD = (
@@ -146,7 +146,7 @@ x AS (
            settled_at = clock_timestamp()
     FROM d
     WHERE id = :execution AND status = 'running' AND NOT d.halt AND NOT EXISTS (
-        SELECT FROM orchestrator.step WHERE execution_id = :execution AND path <> :path AND status IN <open>)
+        SELECT FROM orchestrator.step WHERE execution_id = :execution AND path <> :path AND <open>)
     RETURNING execution.tenant, execution.status, execution.output
 ), e AS ({_EVENTS} {_SUCCEEDED_EVENT}
     UNION ALL
@@ -213,7 +213,7 @@ WITH d AS (
                   AND step.status = 'failed') THEN 'compensation_failed' ELSE 'compensated' END
     FROM d
     WHERE id = :execution AND execution.status = 'compensating' AND NOT EXISTS (
-        SELECT FROM orchestrator.step WHERE execution_id = :execution AND path <> :path AND step.status IN <open>)
+        SELECT FROM orchestrator.step WHERE execution_id = :execution AND path <> :path AND step.<open>)
     RETURNING execution.tenant, execution.status
 ), e AS ({_EVENTS}
     SELECT CAST(:execution AS uuid), tenant, 'step_' || status, CAST(:path AS text), CAST(:attempt AS int),

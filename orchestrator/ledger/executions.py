@@ -90,7 +90,7 @@ WITH x AS (
     UPDATE orchestrator.execution SET status = 'succeeded', output = CAST(:result AS jsonb),
            settled_at = clock_timestamp()
     WHERE id = :execution AND status = 'running' AND NOT EXISTS (
-        SELECT FROM orchestrator.step WHERE execution_id = :execution AND status IN ({OPEN}))
+        SELECT FROM orchestrator.step WHERE execution_id = :execution AND {OPEN})
     RETURNING id, tenant, output
 ), e AS (
     INSERT INTO orchestrator.event (execution_id, tenant, type, data)
@@ -100,7 +100,7 @@ SELECT id FROM x
 """)
 
 UNFINISHED = text(f"""
-SELECT FROM orchestrator.step WHERE execution_id = :execution AND status IN ({OPEN}) LIMIT 1
+SELECT FROM orchestrator.step WHERE execution_id = :execution AND {OPEN} LIMIT 1
 """)
 
 #: An output that does not fit its schema fails the execution after its last step.
@@ -108,7 +108,7 @@ FLAG_FAILING = text(f"""
 WITH x AS (
     UPDATE orchestrator.execution SET status = 'failing', error = CAST(:error AS jsonb)
     WHERE id = :execution AND status = 'running' AND NOT EXISTS (
-        SELECT FROM orchestrator.step WHERE execution_id = :execution AND status IN ({OPEN}))
+        SELECT FROM orchestrator.step WHERE execution_id = :execution AND {OPEN})
     RETURNING id, tenant, error
 ), e AS (
     INSERT INTO orchestrator.event (execution_id, tenant, type, data)

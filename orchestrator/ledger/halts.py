@@ -25,7 +25,7 @@ WITH h AS (
            status = CASE status WHEN 'running' THEN status ELSE 'cancelled' END,
            due_at = CASE status WHEN 'running' THEN due_at END,
            settled_at = CASE status WHEN 'running' THEN NULL ELSE clock_timestamp() END
-    WHERE execution_id = :execution AND undoes IS NULL AND NOT halt AND status IN ({OPEN})
+    WHERE execution_id = :execution AND undoes IS NULL AND NOT halt AND {OPEN}
     RETURNING path, status, tenant, attempt
 ), e AS (
     INSERT INTO orchestrator.event (execution_id, tenant, type, path, attempt)
@@ -44,7 +44,7 @@ ORDER BY (SELECT max(e.id) FROM orchestrator.event e WHERE e.execution_id = s.ex
 
 _DRAINED = f"""
     id = :execution AND status IN ('failing', 'cancelling', 'timing_out') AND NOT EXISTS (
-        SELECT FROM orchestrator.step WHERE execution_id = :execution AND undoes IS NULL AND status IN ({OPEN}))
+        SELECT FROM orchestrator.step WHERE execution_id = :execution AND undoes IS NULL AND {OPEN})
 """
 
 BEGIN_UNDO = text(f"""
@@ -79,7 +79,7 @@ SELECT status FROM x
 #: Attempts that still run, and rows that a drain did not see.
 LEFT = text(f"""
 SELECT count(*) FILTER (WHERE status = 'running'), count(*) FILTER (WHERE NOT halt) FROM orchestrator.step
-WHERE execution_id = :execution AND undoes IS NULL AND status IN ({OPEN})
+WHERE execution_id = :execution AND undoes IS NULL AND {OPEN}
 """)
 
 

@@ -27,7 +27,7 @@ WHERE b.execution_id = :execution AND b.status = 'blocked' AND b.undoes IS NULL
 PENDING_UNDO = text(f"""
 WITH RECURSIVE chain AS (
     SELECT path, 0 AS place FROM orchestrator.step
-    WHERE execution_id = :execution AND undoes IS NOT NULL AND status IN ({OPEN}) AND status <> 'blocked'
+    WHERE execution_id = :execution AND undoes IS NOT NULL AND {OPEN} AND status <> 'blocked'
     UNION ALL
     SELECT s.path, chain.place + 1 FROM chain JOIN orchestrator.step s
       ON s.execution_id = :execution AND s.status = 'blocked' AND s.parents = jsonb_build_array(chain.path)

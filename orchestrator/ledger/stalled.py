@@ -13,10 +13,10 @@ STALLED = text(f"""
 SELECT x.id FROM orchestrator.execution x
 WHERE x.status NOT IN ({FINAL}) AND x.status <> 'paused' AND x.created_at < clock_timestamp() - interval '2 seconds'
   AND (
-    NOT EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND s.status IN ({OPEN}))
+    NOT EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND s.{OPEN})
     OR (x.status IN ('failing', 'cancelling', 'timing_out') AND (
         NOT EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND s.status = 'running')
-        OR EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND NOT s.halt AND s.status IN ({OPEN})))
+        OR EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND NOT s.halt AND s.{OPEN}))
     )
   )
 LIMIT :limit

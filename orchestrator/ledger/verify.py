@@ -28,14 +28,14 @@ _UNFINISHED_WITHOUT_STEP = f"""
     SELECT format('execution %s is %s and has no open step', x.id, x.status) AS found
     FROM orchestrator.execution x
     WHERE x.status NOT IN ({FINAL}) AND x.status <> 'paused' AND x.created_at < {_RECENTLY}
-      AND NOT EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND s.status IN ({OPEN}))
+      AND NOT EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND s.{OPEN})
       AND NOT EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND s.settled_at > {_RECENTLY})
 """
 
 _OPEN_IN_FINAL = f"""
     SELECT format('step %s of execution %s is %s, the execution %s', s.path, x.id, s.status, x.status) AS found
     FROM orchestrator.step s JOIN orchestrator.execution x ON x.id = s.execution_id
-    WHERE s.status IN ({OPEN}) AND x.status IN ({FINAL})
+    WHERE s.{OPEN} AND x.status IN ({FINAL})
 """
 
 _SETTLED_TWICE = """

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 from orchestrator.ledger.tables import OPEN
 
 OPEN_STEPS = text(f"""
-SELECT path, status FROM orchestrator.step WHERE execution_id = :execution AND status IN ({OPEN})
+SELECT path, status FROM orchestrator.step WHERE execution_id = :execution AND {OPEN}
 """)
 
 UNCLAIMED = text("""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import gc
 import logging
 import os
 import signal
@@ -21,7 +22,7 @@ from orchestrator.runtime.worker import Worker
 logger = logging.getLogger("orchestrator.node")
 
 #: How often the pool is asked for dead children, in seconds. Left to itself, Celery may notice after 5 s.
-POOL_CHECK = 0.1
+POOL_CHECK = 0.05
 _PR_SET_PDEATHSIG = 1
 
 
@@ -46,6 +47,9 @@ def install(
             prepare(1 if issubclass(parent.pool_cls, ProcessPool) else parent.concurrency)
             # Children must not inherit connections.
             worker().core.database.dispose()
+            # Nor go through what the parent has made until now, at each fork and in each collection.
+            gc.collect()
+            gc.freeze()
             self._life: NodeLife | None = None
             self._timer: Any = None
             self._pid = os.getpid()
@@ -64,11 +68,12 @@ def install(
             ready()
 
         def _check_pool(self, parent: Any) -> None:
+            # The dead first: maintaining the pool forks their successors, which takes its time.
+            if self._life is not None:
+                self._life.watch_children()
             pool = getattr(parent.pool, "_pool", None)
             if pool is not None and hasattr(pool, "maintain_pool"):
                 pool.maintain_pool()
-            if self._life is not None:
-                self._life.watch_children()
 
         def stop(self, parent: Any) -> None:
             if self._timer is not None:
@@ -90,7 +95,8 @@ def install(
 def _surroundings(app: Celery, parent: Any) -> Surroundings:
     def children() -> list[int]:
         pool = getattr(parent.pool, "_pool", None)
-        return [child.pid for child in getattr(pool, "_pool", None) or () if child.pid]
+        found = getattr(pool, "_pool", None) or ()
+        return [child.pid for child in found if child.pid and child.exitcode is None]
 
     return Surroundings(name=parent.hostname, children=children, queues=lambda: list(app.amqp.queues.consume_from))
 

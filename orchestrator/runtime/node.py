@@ -97,7 +97,7 @@ class NodeLife:
                     alive = owners.beat(
                         connection,
                         self._node.boot_id,
-                        children=self._around.children(),
+                        children=sorted(self._seen) or self._around.children(),
                         queues=self._around.queues(),
                         gap=settings.heartbeat_interval * 2,
                     )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from celery import Celery, Task
 from celery.exceptions import Ignore
 
-from orchestrator.dispatch.canvas import SEGMENT_TASK, label
+from orchestrator import clock
+from orchestrator.dispatch.canvas import SEGMENT_TASK, SEPARATOR, label
 from orchestrator.engine.advance import publish_ready
 from orchestrator.ledger import database, joins
 from orchestrator.model.identity import undone_path
@@ -17,6 +21,8 @@ from orchestrator.runtime.link import Link
 from orchestrator.runtime.segment import Message, Segment
 from orchestrator.runtime.undo import undo
 from orchestrator.runtime.worker import Worker
+
+logger = logging.getLogger("orchestrator.segment")
 
 #: How long a header's return may wait for the database, in seconds; then the join is left to the sweep.
 JOIN_PATIENCE = 5.0
@@ -56,7 +62,8 @@ def register(app: Celery, worker: Callable[[], Worker]) -> None:
             return super().apply_async(args, kwargs, **options)
 
     @app.task(name=SEGMENT_TASK, base=SegmentTask, bind=True, backend=_backend(app, worker), **OPTIONS)
-    def segment(task: Any, execution_id: str, definition_id: str, head: str) -> bool:
+    def segment(task: Any, executions: str, definition_id: str, head: str) -> bool:
+        execution_id, *others = executions.split(SEPARATOR)
         message = Message(
             execution_id=execution_id,
             definition_id=definition_id,
@@ -64,6 +71,9 @@ def register(app: Celery, worker: Callable[[], Worker]) -> None:
             chained=bool(task.request.chain),
             in_chord=bool(task.request.chord),
         )
+        if others:
+            work_on_bundle(worker(), message, others)
+            return False
         goes_on, found_done = work(worker(), message)
         if not goes_on and (message.chained or found_done):
             # Celery would publish the chain's next segment, which is not ready. Duplicates die here too.
@@ -82,6 +92,27 @@ def work(worker: Worker, message: Message) -> tuple[bool, bool]:
         return segment.work(), segment.found_done
     finally:
         link.close()
+
+
+def work_on_bundle(worker: Worker, message: Message, others: Sequence[str]) -> None:
+    """Work on the same segment of several executions, as long as the budget lasts; publish the rest for all to take.
+
+    One that fails by a fault of ours keeps none of the others from their turn. If this process dies, the message comes
+    back, and finds what was done by then.
+    """
+    waiting = deque([message.execution_id, *others])
+    deadline = clock.elapsed() + worker.core.settings.segment_budget
+    while waiting:
+        try:
+            work(worker, replace(message, execution_id=waiting.popleft()))
+        except Exception:
+            logger.exception("a bundle's execution is left to the sweeps")
+        if waiting and (worker.node.draining or clock.elapsed() > deadline):
+            graph = worker.core.graphs.cached(message.definition_id)
+            if graph is not None:
+                for execution_id in waiting:
+                    publish_ready(worker.core, graph, message.definition_id, execution_id, [message.head])
+            return
 
 
 def _backend(app: Celery, worker: Callable[[], Worker]) -> LedgerBackend:
@@ -106,8 +137,10 @@ def _backend(app: Celery, worker: Callable[[], Worker]) -> LedgerBackend:
 
 
 def _label(worker: Worker, args: Any) -> str | None:
-    _execution_id, definition_id, head = args
+    executions, definition_id, head = args
     graph = worker.core.graphs.cached(definition_id)
     if graph is None:
         return None
-    return label(graph.name, (head,) if undone_path(head) is not None else graph.segment(head))
+    name = label(graph.name, (head,) if undone_path(head) is not None else graph.segment(head))
+    count = executions.count(SEPARATOR) + 1
+    return name if count == 1 else f"{name} (x {count})"

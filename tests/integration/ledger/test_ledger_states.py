@@ -158,7 +158,6 @@ STEP_CHECKS: Final = {
     "step_settled_iff_settled_at": ["status = 'cancelled'", "settled_at = now()", "status = 'skipped'"],
     "step_ready_has_xid": ["ready_xid = NULL"],
     "step_retrying_has_due_at": ["status = 'retrying'"],
-    "step_counters_not_negative": ["attempt = -1", "failures = -1"],
 }
 #: Constraint -> changes of a running execution that it refuses.
 EXECUTION_CHECKS: Final = {
