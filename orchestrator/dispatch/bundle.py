@@ -1,9 +1,9 @@
 """Several executions in one message, when very many are started at once.
 
 A message costs as much as three to five steps. Where many executions begin with the same lone segment, a worker may as
-well take a few of them back to back. How few: a bundle holds at most one in SPREAD of what was started together, so that
-the last bundle to end keeps nobody waiting for long, and at most LIMIT, for the message's size. A worker that takes
-longer than its segment budget gives the rest of its bundle back.
+well take a few of them back to back. How few: a bundle holds at most one in SPREAD of what was started together, so
+that the last bundle to end keeps nobody waiting for long, and at most LIMIT, for the message's size. A worker that
+takes longer than its segment budget gives the rest of its bundle back.
 """
 
 from __future__ import annotations

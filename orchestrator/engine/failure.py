@@ -11,8 +11,6 @@ import json
 from sqlalchemy import Connection
 
 from orchestrator.compiler.graph import Graph
-from orchestrator.engine.advance import advance
-from orchestrator.engine.core import Core
 from orchestrator.ledger import claims
 from orchestrator.ledger.claims import Claim, Settled
 from orchestrator.model.identity import undone_path
@@ -23,8 +21,14 @@ from orchestrator.model.state import ExecutionStatus, StepStatus
 FINAL_ERRORS = frozenset({"ExpressionError", "InvalidInput", "PayloadError", "ConfigurationError"})
 
 
-def settle_failure(core: Core, connection: Connection, graph: Graph, held: Claim, failure: Failure) -> Settled | None:
-    """Record a failed attempt by the step's retry policy, and take the execution up if it was the last.
+#: What a failure makes of a step or compensation.
+FAILED = frozenset({StepStatus.RETRYING, StepStatus.FAILED})
+
+
+def settle_failure(connection: Connection, graph: Graph, held: Claim, failure: Failure) -> Settled | None:
+    """Record a failed attempt by the step's retry policy.
+
+    Unless another attempt follows (status retrying), the caller takes the execution up with `advance`.
 
     Returns:
         None when the claim was lost and nothing was written.
@@ -34,11 +38,7 @@ def settle_failure(core: Core, connection: Connection, graph: Graph, held: Claim
     error = json.dumps(failure.as_data())
     if failure.name not in FINAL_ERRORS and policy.retries(failures, failure.category, failure.name):
         want = ExecutionStatus.RUNNING if undone is None else ExecutionStatus.COMPENSATING
-        settled = claims.settle_retry(connection, held, error, delay=policy.delay(failures), want=want)
-    elif undone is None:
-        settled = claims.settle_failed(connection, held, error, outcome=StepStatus.FAILED)
-    else:
-        settled = claims.settle_undo(connection, held, outcome=StepStatus.FAILED, output=None, error=error)
-    if settled is not None and settled.status != StepStatus.RETRYING:
-        advance(core, connection, held.execution_id)
-    return settled
+        return claims.settle_retry(connection, held, error, delay=policy.delay(failures), want=want)
+    if undone is None:
+        return claims.settle_failed(connection, held, error, outcome=StepStatus.FAILED)
+    return claims.settle_undo(connection, held, outcome=StepStatus.FAILED, output=None, error=error)

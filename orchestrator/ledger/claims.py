@@ -12,7 +12,6 @@ All statements are constants, each one autocommit round trip, and none costs mor
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,6 @@ from sqlalchemy import Connection, text
 
 from orchestrator.ledger.statement import Statement
 from orchestrator.ledger.tables import OPEN
-from orchestrator.model.outcome import Failure
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -231,24 +229,6 @@ FENCED = text(f"""
 FROM orchestrator.execution WHERE id = :execution
 """)
 
-#: After a lost reply: waits for the old backend to end its statement, and then tells how the step stands.
-STANDING = text("""
-SELECT status, attempt, owner FROM orchestrator.step WHERE execution_id = :execution AND path = :path FOR UPDATE
-""")
-
-#: After a lost reply: what CLAIM would have returned, if it was carried out.
-ADOPT = text("""
-SELECT s.attempt, s.failures, x.tenant, x.input, x.correlation_id, x.labels
-FROM orchestrator.step s JOIN orchestrator.execution x ON x.id = s.execution_id
-WHERE s.execution_id = :execution AND s.path = :path AND s.status = 'running' AND s.owner = :owner
-""")
-
-#: What runs under an owner's name in an execution.
-OWNED = text("""
-SELECT path, attempt, failures FROM orchestrator.step
-WHERE execution_id = :execution AND status = 'running' AND owner = :owner
-""")
-
 
 def claim(
     connection: Connection,
@@ -272,16 +252,11 @@ def claim(
             "timeout": timeout,
         },
     )
-    return None if row is None else _taken(row, execution_id, path, owner)
+    return None if row is None else taken(row, execution_id, path, owner)
 
 
-def adopt(connection: Connection, execution_id: str, path: str, *, owner: str) -> tuple[Claim, Facts] | None:
-    """After a lost reply: the claim that this owner has on a step already; None when it has none."""
-    row = connection.execute(ADOPT, {"execution": execution_id, "path": path, "owner": owner}).first()
-    return None if row is None else _taken(row, execution_id, path, owner)
-
-
-def _taken(row: Sequence[Any], execution_id: str, path: str, owner: str) -> tuple[Claim, Facts]:
+def taken(row: Sequence[Any], execution_id: str, path: str, owner: str) -> tuple[Claim, Facts]:
+    """A row of CLAIM as a claim, and what its activity may know."""
     held = Claim(execution_id=execution_id, path=path, attempt=row[0], owner=owner, failures=row[1])
     return held, Facts(tenant=row[2], input=row[3], correlation_id=row[4], labels=row[5])
 
@@ -346,29 +321,3 @@ def settle_undo(
 def record_fenced(connection: Connection, held: Claim) -> None:
     """Note in the history that a late owner's result was dropped."""
     connection.execute(FENCED, held.token())
-
-
-def standing(connection: Connection, held: Claim) -> str | None:
-    """After a lost reply: the step's status if it is still this attempt's (running: the claim stands), None if fenced.
-
-    Two statements, the first of which waits for the old backend: a settle under way is then decided.
-    """
-    connection.execute(STANDING, {"execution": held.execution_id, "path": held.path})
-    row = connection.execute(STANDING, {"execution": held.execution_id, "path": held.path}).first()
-    if row is None or row.attempt != held.attempt or (row.owner is not None and row.owner != held.owner):
-        return None
-    return str(row.status)
-
-
-def owned(connection: Connection, execution_id: str, owner: str) -> list[Claim]:
-    """Every step of an execution that runs under this owner's name."""
-    rows = connection.execute(OWNED, {"execution": execution_id, "owner": owner})
-    return [
-        Claim(execution_id=execution_id, path=row.path, attempt=row.attempt, owner=owner, failures=row.failures)
-        for row in rows
-    ]
-
-
-def failure_text(failure: Failure) -> str:
-    """A failure as the JSON text that settling statements take."""
-    return json.dumps(failure.as_data())

@@ -6,6 +6,7 @@ from orchestrator.engine.advance import advance
 from orchestrator.engine.failure import settle_failure
 from orchestrator.ledger import executions, timers
 from orchestrator.model.outcome import Failure
+from orchestrator.model.state import StepStatus
 from orchestrator.recovery.sweep import LIMIT, Context, Sweep
 
 #: A worker interrupts its own attempts at their timeout; the sweep fences those that it could not, in seconds after.
@@ -22,7 +23,10 @@ def sweep(context: Context) -> int:
     for held in overdue:
         about = executions.about(connection, held.execution_id)
         if about is not None:
-            settle_failure(core, connection, core.graphs.get(connection, about.definition_id), held, failure)
+            graph = core.graphs.get(connection, about.definition_id)
+            settled = settle_failure(connection, graph, held, failure)
+            if settled is not None and settled.status != StepStatus.RETRYING:
+                advance(core, connection, held.execution_id)
     expired = timers.expire(connection, LIMIT)
     for execution_id in expired:
         advance(core, connection, execution_id)

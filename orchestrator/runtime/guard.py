@@ -20,7 +20,7 @@ from orchestrator import clock
 from orchestrator.activities.context import StepContext
 from orchestrator.activities.registry import Activity, Registry
 from orchestrator.errors import ActivityError, UnknownActivity
-from orchestrator.ledger import claims, database
+from orchestrator.ledger import database, lost_replies
 from orchestrator.ledger.claims import Claim, Settled
 from orchestrator.model.outcome import Failure
 from orchestrator.model.payload import encode
@@ -34,6 +34,9 @@ logger = logging.getLogger("orchestrator.guard")
 
 #: How often a transactional activity is called anew in place after the database undid it for the sake of another.
 SERIALIZATION_RETRIES = 8
+
+#: What a success makes of a step.
+SUCCEEDED = frozenset({StepStatus.SUCCEEDED})
 
 Settle = Callable[[Connection, str], Settled | None]
 
@@ -92,7 +95,7 @@ def _perform(attempt: Attempt, activity: Activity, link: Link, settle: Settle) -
     except (Exception, AttemptTimedOut) as error:
         return classify(error)
     try:
-        return link.settle(attempt.held, lambda connection: settle(connection, output), "succeeded")
+        return link.settle(attempt.held, lambda connection: settle(connection, output), SUCCEEDED)
     except DBAPIError as error:
         # The database will not have this output (nested too deep, say): that is how the attempt ended.
         return classify(error)
@@ -118,7 +121,7 @@ def _perform_in_transaction(attempt: Attempt, activity: Activity, link: Link, se
             return None
         except DBAPIError as error:
             if database.is_lost(error):
-                status = link.call(claims.standing, attempt.held)
+                status = link.call(lost_replies.standing, attempt.held)
                 if status != StepStatus.RUNNING:
                     return Recovered() if status == StepStatus.SUCCEEDED else None
             elif not database.is_retryable(error) or retry == SERIALIZATION_RETRIES:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from orchestrator.ledger import claims, database
+from orchestrator.ledger import claims, database, lost_replies
 from orchestrator.ledger.claims import Claim, Facts, Settled
 
 P = ParamSpec("P")
@@ -58,19 +58,19 @@ class Link:
                 connection, execution_id, path, owner=owner, want=want, transactional=transactional, timeout=timeout
             )
             if taken is None and doubtful:
-                return claims.adopt(connection, execution_id, path, owner=owner)
+                return lost_replies.adopt(connection, execution_id, path, owner=owner)
             return taken
 
         return self._persist(send)
 
     def settle(
-        self, held: Claim, send: Callable[[Connection], Settled | None], became: str
+        self, held: Claim, send: Callable[[Connection], Settled | None], became: Collection[str]
     ) -> Settled | Recovered | None:
         """Send a settle until it is known whether it was carried out.
 
         After a lost reply, nothing written may mean that it was written before: the step's row tells. It is asked after
-        every sending, as a statement given up for lost may still arrive. `became` is the status that this settle, and
-        no other, would have given it.
+        every sending, as a statement given up for lost may still arrive. `became` holds the statuses that this settle
+        would have given it.
 
         Returns:
             None when another owner has the step and nothing was written.
@@ -78,7 +78,7 @@ class Link:
 
         def send_or_recover(connection: Connection, doubtful: bool) -> Settled | Recovered | None:
             settled = send(connection)
-            if settled is None and doubtful and claims.standing(connection, held) == became:
+            if settled is None and doubtful and lost_replies.standing(connection, held) in became:
                 return Recovered()
             return settled
 

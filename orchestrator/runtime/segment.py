@@ -19,15 +19,15 @@ from orchestrator import clock
 from orchestrator.activities.context import StepContext
 from orchestrator.compiler.graph import Graph
 from orchestrator.engine.advance import advance, publish_ready
-from orchestrator.engine.failure import settle_failure
 from orchestrator.engine.finish import result
 from orchestrator.errors import ExpressionError, InvalidInput, PayloadError
-from orchestrator.ledger import claims, joins, walks
+from orchestrator.ledger import claims, joins, lost_replies, walks
 from orchestrator.ledger.claims import Claim, Facts, Settled
 from orchestrator.model.identity import step_key
 from orchestrator.model.outcome import Failure
 from orchestrator.model.state import ExecutionStatus, StepStatus
 from orchestrator.runtime import guard
+from orchestrator.runtime.failing import fail
 from orchestrator.runtime.guard import Attempt
 from orchestrator.runtime.link import Link, Recovered
 from orchestrator.runtime.scope import Scope
@@ -82,7 +82,7 @@ class Segment:
         except Exception as error:
             logger.exception("segment failed", extra={"execution_id": held.execution_id, "path": held.path})
             failure = guard.classify(error)
-            self._link.call(lambda connection: settle_failure(self._core, connection, self._graph, held, failure))
+            fail(self._core, self._link, self._graph, held, failure)
             raise
 
     def _claim(self, path: str) -> Claim | None:
@@ -221,8 +221,7 @@ class Segment:
         )
 
     def _failed(self, held: Claim, failure: Failure) -> None:
-        ended = self._link.call(lambda connection: settle_failure(self._core, connection, self._graph, held, failure))
-        if ended is None:
+        if not fail(self._core, self._link, self._graph, held, failure):
             self._fenced(held)
 
     def _fenced(self, held: Claim) -> None:
@@ -234,7 +233,7 @@ class Segment:
 
     def _recover(self, held: Claim) -> Claim | None:
         """The settle's reply was lost: adopt what it claimed, or take up what it made ready."""
-        adopted = self._link.call(claims.owned, self._execution_id, self._owner)
+        adopted = self._link.call(lost_replies.owned, self._execution_id, self._owner)
         if adopted:
             return adopted[0]
         return self._heal(held.path)

@@ -6,13 +6,13 @@ from sqlalchemy import Connection
 
 from orchestrator.compiler.graph import Graph
 from orchestrator.engine.advance import advance
-from orchestrator.engine.failure import settle_failure
 from orchestrator.ledger import claims
 from orchestrator.ledger.claims import Settled
 from orchestrator.model.identity import undone_path
 from orchestrator.model.outcome import Failure
 from orchestrator.model.state import ExecutionStatus
 from orchestrator.runtime import guard
+from orchestrator.runtime.failing import fail
 from orchestrator.runtime.guard import Attempt
 from orchestrator.runtime.link import Link
 from orchestrator.runtime.scope import Scope
@@ -55,7 +55,8 @@ def undo(worker: Worker, link: Link, graph: Graph, message: Message) -> bool:
 
     ended = guard.perform(attempt, worker.registry, link, settle)
     if isinstance(ended, Failure):
-        link.call(lambda connection: settle_failure(core, connection, graph, held, ended))
+        if not fail(core, link, graph, held, ended):
+            link.call(claims.record_fenced, held)
         return False
     if ended is None:
         link.call(claims.record_fenced, held)

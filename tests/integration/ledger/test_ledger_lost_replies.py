@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, text
 from ledger.driver import OTHER, OWNER, QUEUE, Begun, Ledger
 from ledger.proxy import Proxy
 from ledger.races import until
-from orchestrator.ledger import claims, database
+from orchestrator.ledger import claims, database, lost_replies
 from orchestrator.ledger.claims import Claim, Settled
 from orchestrator.model.state import ExecutionStatus
 from orchestrator.runtime.link import Link, Recovered
@@ -65,12 +65,12 @@ def settle(link: Link, held: Claim) -> Settled | Recovered | None:
             connection, held, "1", following="second", queue=QUEUE, transactional=False, timeout=None
         )
 
-    return link.settle(held, send, "succeeded")
+    return link.settle(held, send, {"succeeded"})
 
 
 def adopted(ledger: Ledger, begun: Begun) -> list[tuple[str, int]]:
     """What runs under the owner's name."""
-    return [(found.path, found.attempt) for found in ledger.do(claims.owned, begun.id, OWNER)]
+    return [(found.path, found.attempt) for found in ledger.do(lost_replies.owned, begun.id, OWNER)]
 
 
 def assert_settled_once(ledger: Ledger, begun: Begun) -> None:
