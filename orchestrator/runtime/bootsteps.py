@@ -72,6 +72,8 @@ def install(
             if self._life is not None:
                 self._life.watch_children()
             pool = getattr(parent.pool, "_pool", None)
+            if self._life is not None and hasattr(pool, "on_process_down"):
+                _report_deaths(pool, self._life)
             if pool is not None and hasattr(pool, "maintain_pool"):
                 pool.maintain_pool()
 
@@ -90,6 +92,21 @@ def install(
     app.steps["worker"].add(NodeStep)
     signals.worker_process_init.connect(lambda **_: _child_starts(worker()), weak=False)
     signals.worker_shutting_down.connect(lambda **_: worker().node.drain(), weak=False)
+
+
+def _report_deaths(pool: Any, life: NodeLife) -> None:
+    """Have the pool tell of every child that it buries: one may be forked and die between two looks at the list."""
+    told = pool.on_process_down
+    if getattr(told, "reports_deaths", False):
+        return
+
+    def report(process: Any) -> None:
+        life.child_died(process.pid)
+        if told:
+            told(process)
+
+    report.reports_deaths = True  # type: ignore[attr-defined]
+    pool.on_process_down = report
 
 
 def _surroundings(app: Celery, parent: Any) -> Surroundings:

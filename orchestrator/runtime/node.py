@@ -62,6 +62,10 @@ class NodeLife:
             self._dead.put(pid)
         self._seen = now
 
+    def child_died(self, pid: int) -> None:
+        """Give back what a dead child held; called from the event loop, so it only takes note. Twice does no harm."""
+        self._dead.put(pid)
+
     def stop(self) -> None:
         """Say goodbye: what is still held may be released at once."""
         self._stopping.set()

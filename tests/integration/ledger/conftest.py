@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import Any
 
@@ -48,36 +48,43 @@ def _as_json(transitions: Any) -> str:
     return json.dumps({before: sorted(after) for before, after in table.items()})
 
 
+Administer = Callable[[str], None]
+
+
 @pytest.fixture(scope="session")
-def administration(database_url: str) -> Iterator[Connection]:
-    """A connection that creates and drops databases."""
+def administer(database_url: str) -> Administer:
+    """Creates and drops databases, each time on a connection of its own: other tests restart the server."""
     engine = create_engine(database_url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
-    with engine.connect() as connection:
-        yield connection
+
+    def carry_out(statement: str) -> None:
+        with engine.connect() as connection:
+            connection.exec_driver_sql(statement)
+
+    return carry_out
 
 
 @pytest.fixture(scope="session")
-def ledger_template(administration: Connection, database_url: str) -> Iterator[str]:
+def ledger_template(administer: Administer, database_url: str) -> Iterator[str]:
     """The name of a migrated and watched database that nobody is connected to."""
-    administration.exec_driver_sql(f"CREATE DATABASE {TEMPLATE}")
+    administer(f"CREATE DATABASE {TEMPLATE}")
     engine = database.connect(_url(database_url, TEMPLATE), pool_size=1, lock_timeout=10)
     migrate(engine)
     with engine.connect() as connection:
         _watch(connection)
     engine.dispose()
     yield TEMPLATE
-    administration.exec_driver_sql(f"DROP DATABASE {TEMPLATE} WITH (FORCE)")
+    administer(f"DROP DATABASE {TEMPLATE} WITH (FORCE)")
 
 
 @pytest.fixture(scope="module")
 def ledger_url(
-    request: pytest.FixtureRequest, administration: Connection, ledger_template: str, database_url: str
+    request: pytest.FixtureRequest, administer: Administer, ledger_template: str, database_url: str
 ) -> Iterator[str]:
     """The URL of this module's own migrated database."""
     name = request.module.__name__.rpartition(".")[2]
-    administration.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {ledger_template}")
+    administer(f"CREATE DATABASE {name} TEMPLATE {ledger_template}")
     yield _url(database_url, name)
-    administration.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+    administer(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def _url(url: str, name: str) -> str:
