@@ -14,7 +14,7 @@ from orchestrator.compiler.plan import Chain, Plan
 from orchestrator.dispatch.publish import Planned
 
 LIMIT = 8
-SPREAD = 64
+SPREAD = 32
 
 
 def bundled(execution_ids: Sequence[str], definition_id: str, plan: Plan) -> list[Planned]:

@@ -14,7 +14,7 @@ from orchestrator.dispatch.canvas import SEPARATOR
 pytest_plugins = ("nodes.fixtures",)
 
 #: Enough for two executions a message.
-MANY = 128
+MANY = 64
 
 
 @pytest.fixture(scope="module")
