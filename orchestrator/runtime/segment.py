@@ -82,7 +82,9 @@ class Segment:
         except Exception as error:
             logger.exception("segment failed", extra={"execution_id": held.execution_id, "path": held.path})
             failure = guard.classify(error)
-            fail(self._core, self._link, self._graph, held, failure)
+            # This step's claim, or the next one's, if the settle that took it has committed already.
+            for claim in self._link.call(lost_replies.owned, self._execution_id, self._owner):
+                fail(self._core, self._link, self._graph, claim, failure)
             raise
 
     def _claim(self, path: str) -> Claim | None:
