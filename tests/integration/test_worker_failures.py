@@ -51,6 +51,7 @@ def test_a_business_error_is_not_tried_again(site: Site, worker: WorkerNode) -> 
 def test_an_attempt_that_fails_once_the_execution_is_failing_is_the_last(site: Site, worker: WorkerNode) -> None:
     handle = site.start("late-failure")
     site.call(handle, "slow")
+    site.open(handle, "refusal")
     site.status(handle, "failing")
     site.open(handle)
     site.status(handle, "failed")

@@ -76,6 +76,7 @@ def test_a_compensation_that_fails_for_good_does_not_keep_the_rest_from_being_un
 def test_the_rollback_waits_for_branches_that_still_run(site: Site, worker: WorkerNode) -> None:
     handle = site.start("undo-waits")
     site.call(handle, "slow")
+    site.open(handle, "refusal")
     site.status(handle, "failing")
     assert undone(site, handle) == []
     site.open(handle)

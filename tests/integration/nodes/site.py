@@ -149,7 +149,8 @@ class Site:
     def open_all(self) -> None:
         """Open the gates that tests have left closed."""
         for execution in self.witness.executions():
-            self.witness.open(f"{execution}.gate")
+            for gate in ("gate", "refusal"):
+                self.witness.open(f"{execution}.{gate}")
 
     # The ledger, as it stands.
 

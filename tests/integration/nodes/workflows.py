@@ -112,7 +112,9 @@ refused = workflow("refused", step("work", fail, {"attempts": 99, "business": Tr
 late_failure = workflow(
     "late-failure",
     parallel(
-        step("refused", fail, {"attempts": 99, "business": True}), step("slow", fail, {"attempts": 99, "gate": "gate"})
+        # Behind a gate of its own: a branch that has not begun when another fails never does.
+        step("refused", fail, {"attempts": 99, "business": True, "gate": "refusal"}),
+        step("slow", fail, {"attempts": 99, "gate": "gate"}),
     ),
     retry=SOON,
 )
@@ -181,7 +183,7 @@ undo_fails = workflow(
 undo_waits = workflow(
     "undo-waits",
     parallel(
-        step("fails", fail, {"attempts": 99, "business": True}),
+        step("fails", fail, {"attempts": 99, "business": True, "gate": "refusal"}),
         step("slow", hold, compensation=compensation(echo)),
     ),
     step("never", echo),
