@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test lint types check bench-core clean
+.PHONY: help setup examples demo dev test lint types check bench-core clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ $(STAMP): pyproject.toml
 
 setup: $(STAMP) ## install the project and its tools into .venv
 
+examples: $(STAMP) ## carry out every example on real workers, its failures included, and check each
+	@$(BIN)/orchestrator examples $(ARGS)
+
 demo: $(STAMP) ## fulfil 830 orders through a killed worker, and check every invariant
 	@$(BIN)/orchestrator demo $(ARGS)
 
@@ -29,6 +32,13 @@ dev: $(STAMP) ## keep PostgreSQL, a broker, workers and beats up in the foregrou
 
 test: $(STAMP) ## run the tests, on real servers of their own
 	@$(BIN)/python -m pytest $(ARGS)
+
+# How many random workflows `make properties` draws, and from what; without a seed it takes a new one and tells it.
+N ?= 100
+SEED ?=
+
+properties: $(STAMP) ## N random workflows from SEED on real workers, against a reference: make properties N=500 SEED=7
+	@PYTHONPATH=tests/properties $(BIN)/python -m random_workflows --count $(N) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 lint: $(STAMP) ## ruff: style and mistakes
 	@$(BIN)/ruff check .

@@ -22,7 +22,7 @@ from orchestrator import errors
 from orchestrator.cli.exits import EXIT_CODES
 from orchestrator.cli.main import cli
 from orchestrator.config import Settings
-from orchestrator.model.definition import Compensation, Definition, Step
+from orchestrator.model.definition import Catch, Compensation, Definition, Machine, State, Step, Transition
 from orchestrator.model.policy import RetryPolicy
 
 PAGE = Path(__file__).with_name("reference.md")
@@ -31,8 +31,19 @@ _PART = re.compile(r"(<!-- begin: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 #: Units of numbers; every other number of the settings is a duration.
 UNITS = {"max_payload": "bytes", "pool_size": "connections"}
 
+#: What stands under a key that has keys of its own.
+NESTED = {
+    RetryPolicy: "policy or int",
+    Compensation: "compensation or text",
+    Step: "nodes",
+    Catch: "catches",
+    Machine: "machine",
+    State: "states",
+    Transition: "transitions",
+}
+
 #: What the keys of a file are fields of.
-KEYED = (Definition, Step, Compensation, RetryPolicy)
+KEYED = (Definition, Step, Compensation, RetryPolicy, Catch, Machine, Transition)
 
 #: Of fields whose names say it all to readers of the code.
 MEANINGS = {
@@ -45,8 +56,17 @@ MEANINGS = {
     "Definition.queue": "Queue of the steps that name none; by default `default_queue`.",
     "Definition.fuse": "Whether steps in a row on one queue may share a Celery task.",
     "Step.id": "Names the step: letters, digits, `_` and `-`, the first a letter or `_`, at most 100.",
-    "Step.kind": "The only kind there is.",
-    "Step.activity": "Name of the activity that it calls.",
+    "Definition.machine": "In the place of steps: [a state machine](control-flow.md).",
+    "Step.kind": "What the step does; a kind's name may also be written as a key, with its `spec` as the value.",
+    "Step.activity": "Name of the activity that it calls, if its kind is `activity`.",
+    "Step.join": "Which steps before it must have succeeded: `all` that were not skipped, `any`, so many, or none of "
+    "them, as long as all have `settled`.",
+    "Step.on_error": "What a failure for good means: undo and end, end as it is, go on with null, or try for ever.",
+    "Step.catch": "Errors that lead to handlers instead: the keys below, with `steps`.",
+    "Machine.initial": "The state that it begins in.",
+    "Machine.states": "States by name, or a list of names; `{final: true}` ends the execution.",
+    "Machine.transitions": "The keys below, each with its `steps`.",
+    "Transition.to": "The state that it leads to.",
     "Step.retry": "A policy, or the number of attempts in all; by default the definition's, else 3 attempts.",
     "Step.queue": "Queue whose workers carry it out; by default the definition's.",
     "Step.compensation": "What undoes it: the keys below, or just an activity's name.",
@@ -99,7 +119,7 @@ def keys(model: type[BaseModel]) -> Callable[[], str]:
             # Without a word on it, a step comes after the one above.
             default = "" if name == "after" else _default(field)
             meaning = MEANINGS.get(f"{model.__name__}.{name}") or comments[name]
-            yield f"`{name}`", _type(field.annotation), default, meaning
+            yield f"`{field.alias or name}`", _type(field.annotation), default, meaning
 
     return lambda: _table(("key", "type", "default", "meaning"), list(rows()))
 
@@ -132,6 +152,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "step keys": keys(Step),
     "compensation keys": keys(Compensation),
     "retry keys": keys(RetryPolicy),
+    "catch keys": keys(Catch),
+    "machine keys": keys(Machine),
+    "transition keys": keys(Transition),
     "commands": commands,
     "exit codes": exit_codes,
     "errors": error_tree,
@@ -206,7 +229,7 @@ def _type(annotation: Any) -> str:
     if origin is tuple:
         return f"list of {_type(arguments[0])}"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return {RetryPolicy: "policy or int", Compensation: "compensation or text", Step: "nodes"}[annotation]
+        return NESTED[annotation]
     plain = {str: "text", dict: "object", Any: "any", "SecretStr": "text", bool: "bool", int: "int", float: "float"}
     return plain.get(origin or annotation) or plain[annotation.__name__]
 

@@ -1,13 +1,30 @@
 """Durable workflows for Celery.
 
-Authors write definitions with `workflow`, `step`, `parallel`, `sequence` and `compensation`, and functions with
+Authors write definitions with `workflow` or `machine`, `step` and the other node functions, and functions with
 `@activity`; applications start them through an `Orchestrator`. Importing this does no I/O.
 """
 
 from orchestrator.activities.context import StepContext
+from orchestrator.activities.current_step import current_step
 from orchestrator.activities.registry import activity
 from orchestrator.application import Orchestrator
-from orchestrator.authoring.builder import Workflow, compensation, parallel, sequence, step, workflow
+from orchestrator.authoring.builder import machine, transition, workflow
+from orchestrator.authoring.shapes import (
+    block,
+    case,
+    choice,
+    delay,
+    each,
+    emit,
+    fail,
+    repeat,
+    subworkflow,
+    task,
+    wait,
+    when,
+)
+from orchestrator.authoring.steps import compensation, handle, node, parallel, sequence, step
+from orchestrator.authoring.workflow import Workflow
 from orchestrator.config import Settings
 from orchestrator.engine.handle import ExecutionHandle
 from orchestrator.errors import (
@@ -21,6 +38,7 @@ from orchestrator.errors import (
     InvalidInput,
     OrchestratorError,
     ResultTimeout,
+    SignalRefused,
     TransientError,
     UnknownDefinition,
 )
@@ -46,16 +64,34 @@ __all__ = [
     "ResultTimeout",
     "RetryPolicy",
     "Settings",
+    "SignalRefused",
     "StepContext",
     "StepStatus",
     "TransientError",
     "UnknownDefinition",
     "Workflow",
     "activity",
+    "block",
+    "case",
+    "choice",
     "compensation",
+    "current_step",
+    "delay",
+    "each",
+    "emit",
+    "fail",
+    "handle",
     "idempotent",
+    "machine",
+    "node",
     "parallel",
+    "repeat",
     "sequence",
     "step",
+    "subworkflow",
+    "task",
+    "transition",
+    "wait",
+    "when",
     "workflow",
 ]

@@ -11,6 +11,8 @@ from celery import Celery
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
+import orchestrator.activities.builtin  # noqa: F401 - registers the ready-made activities
+from orchestrator.activities.connectors.source import Connectors
 from orchestrator.activities.registry import registry
 from orchestrator.config import Settings, load
 from orchestrator.current import set_current
@@ -19,10 +21,10 @@ from orchestrator.dispatch.publish import Publisher
 from orchestrator.engine.core import Core
 from orchestrator.engine.service import Service
 from orchestrator.errors import ConfigurationError, DefinitionConflict, DefinitionError
-from orchestrator.ledger import database, definitions, migrate
+from orchestrator.ledger import database, definitions, migrate, secrets
 from orchestrator.recovery import tasks as recovery_tasks
 from orchestrator.recovery.sweeps import SWEEPS
-from orchestrator.runtime import bootsteps
+from orchestrator.runtime import bootsteps, own_tasks
 from orchestrator.runtime import tasks as runtime_tasks
 from orchestrator.runtime.owner import Node
 from orchestrator.runtime.worker import Worker
@@ -77,12 +79,20 @@ class Orchestrator(Service):
     @cached_property
     def core(self) -> Core:  # type: ignore[override]
         """The engine's parts; made at the first use, without a connection."""
-        return Core(self.settings, self._connect(self.settings.pool_size), Publisher(self.app))
+        settings = self.settings
+        return Core(settings, self._connect(settings.pool_size), Publisher(self.app, settings.default_queue))
 
     @cached_property
     def worker(self) -> Worker:
         """What a worker process works with."""
-        return Worker(core=self.core, registry=registry, node=self._node)
+        return Worker(core=self.core, registry=registry, node=self._node, connectors=self.connectors)
+
+    @cached_property
+    def connectors(self) -> Connectors:
+        """The outside services that activities reach by name; ConfigurationError names each wrong one."""
+        settings = self.settings
+        read = secrets.reader(self._connect, settings.tenant, settings.secret_keys)
+        return Connectors(settings.connectors, secret=read, allow_networks=settings.http_allow_networks)
 
     def _connect(self, pool_size: int) -> Engine:
         url, lock_timeout = self.settings.require_database_url(), self.settings.lock_timeout
@@ -94,6 +104,7 @@ class Orchestrator(Service):
         self._node = Node()
         app.orchestrator = self
         runtime_tasks.register(app, lambda: self.worker)
+        own_tasks.register(app, lambda: self.worker)
         backend = app.tasks[SEGMENT_TASK].backend
         recovery_tasks.register(app, lambda: (self.core, self._node.boot_id), backend)
         bootsteps.install(app, lambda: self.worker, self.prepare_worker, self._sweep_now)
@@ -115,6 +126,7 @@ class Orchestrator(Service):
         """
         if not {"json", "application/json"} & set(self.app.conf.accept_content):
             raise ConfigurationError("our messages are JSON; add json to your application's accept_content")
+        _ = self.connectors  # wrong ones end the worker before it takes up any step
         if threads > 1:
             self.core.database = self._connect(self.settings.pool_size + 2 * threads)
         database.ping(self.core.database)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from ipaddress import ip_network
 from typing import Annotated, Any
 
 from pydantic import Field, PositiveFloat, PositiveInt, SecretStr, ValidationError, field_validator
@@ -44,6 +46,18 @@ class Settings(BaseSettings):
     heartbeat_interval: PositiveFloat = 2.0
     #: A node silent for this long is dead.
     dead_after: PositiveFloat = 10.0
+    #: Connectors by name: the path of a YAML or JSON file, or JSON text. Secrets in it are references.
+    connectors: Annotated[str | dict[str, Any] | None, NoDecode] = None
+    #: Keys that encrypt the ledger's secrets, comma-separated; the first encrypts, all decrypt.
+    secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    #: Private networks that definitions may reach by HTTP, comma-separated, such as 10.1.0.0/16.
+    http_allow_networks: Annotated[tuple[str, ...], NoDecode] = ()
+    #: Whether a script that asks for it may be executed where the kernel cannot isolate it. It then sees and may do all
+    #: that the worker may: only where every author of definitions is trusted.
+    script_allow_unisolated: bool = False
+    #: Folders, comma-separated, that scripts are shown read-only besides the system's programs and libraries, such as
+    #: an interpreter's under /opt.
+    script_folders: Annotated[tuple[str, ...], NoDecode] = ()
     #: How often due timers are looked for; 0 switches the sweep off.
     sweep_timers: float = Field(default=1.0, ge=0)
     #: How often dead owners are looked for; 0 switches the sweep off.
@@ -55,11 +69,18 @@ class Settings(BaseSettings):
     #: How often attempts and executions past their timeout are looked for; 0 switches the sweep off.
     sweep_deadlines: float = Field(default=1.0, ge=0)
 
-    @field_validator("modules", mode="before")
+    @field_validator("modules", "secret_keys", "http_allow_networks", "script_folders", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("http_allow_networks")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            ip_network(network)
         return value
 
     @field_validator("database_url")
@@ -96,3 +117,8 @@ def load(**overrides: Any) -> Settings:
     except ValidationError as error:
         lines = [f"ORCHESTRATOR_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
         raise ConfigurationError("\n".join(lines)) from None
+
+
+def variable(name: str) -> str | None:
+    """A variable of the process's environment, for the secrets that connectors name; None when it is not set."""
+    return os.environ.get(name)

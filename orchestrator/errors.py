@@ -17,6 +17,7 @@
     |- IdempotencyKeyHeld            somebody's open transaction has just used the key
     |- AttemptInProgress             a guarded task's key is being worked on
     |- ExecutionNotFound
+    |- SignalRefused                 an execution does not take a signal or event now; says what it takes
     |- ExecutionFailed               result() of an execution that did not succeed
     |- ResultTimeout
     `- ActivityError                 raised by activities to say what kind of failure it is
@@ -145,6 +146,21 @@ class ExecutionNotFound(OrchestratorError):
     """No execution has that id; `orchestrator list` shows those that exist."""
 
 
+class SignalRefused(OrchestratorError):
+    """A signal or event is refused.
+
+    Attributes:
+        execution_id: who refused it.
+        reason: why, and what is allowed now.
+        allowed: names of the events that are allowed now.
+    """
+
+    def __init__(self, execution_id: str, reason: str, allowed: Sequence[str] = ()) -> None:
+        self.execution_id, self.reason, self.allowed = execution_id, reason, tuple(allowed)
+        super().__init__(f"execution {execution_id}: {reason}")
+        self.args = (execution_id, reason, self.allowed)
+
+
 class ExecutionFailed(OrchestratorError):
     """The execution ended without success.
 
@@ -186,6 +202,17 @@ class BusinessError(ActivityError):
 
 
 class TransientError(ActivityError):
-    """The outside world is busy or away: another attempt may succeed."""
+    """The outside world is busy or away: another attempt may succeed.
+
+    Attributes:
+        retry_after: seconds that the service asks to be left alone for; None when it does not say.
+    """
 
     category = "transient"
+
+    def __init__(
+        self, message: str | None = None, *, name: str | None = None, retry_after: float | None = None
+    ) -> None:
+        # Beside args, like the name: pickle gives both back from the instance's own dictionary.
+        self.retry_after = retry_after
+        super().__init__(message, name=name)

@@ -18,23 +18,26 @@ FLOORS = {
     "telemetry": 0,
     "current": 0,
     "spelling": 0,
+    "durations": 0,
+    "redaction": 0,
     "model": 1,
     "expressions": 1,
-    "authoring": 2,
-    "compiler": 2,
-    "ledger": 2,
-    "activities": 2,
-    "dispatch": 3,
-    "engine": 4,
-    "runtime": 5,
-    "recovery": 5,
-    "application": 6,
-    "embedded": 6,
-    "integrations": 7,
-    "cli": 7,
+    "kinds": 2,
+    "authoring": 3,
+    "compiler": 3,
+    "ledger": 3,
+    "activities": 3,
+    "dispatch": 4,
+    "engine": 5,
+    "runtime": 6,
+    "recovery": 6,
+    "application": 7,
+    "embedded": 7,
+    "integrations": 8,
+    "cli": 8,
 }
 #: Floor 0 files may know errors and nothing else of ours; everybody may know floor 0.
-GROUND = {"errors", "config", "clock", "telemetry", "current", "spelling"}
+GROUND = {"errors", "config", "clock", "telemetry", "current", "spelling", "durations", "redaction"}
 
 
 def modules(top: str) -> Iterator[tuple[Path, ast.Module]]:

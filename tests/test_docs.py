@@ -151,7 +151,7 @@ def test_every_definition_shown_passes_its_checks_and_python_and_yaml_say_the_sa
     """Fragments become definitions of the guide's package. Where two forms differ, discovery refuses both."""
     write_guide(tmp_path)
     module = ["from orchestrator import *"]
-    expected = {"order", "restock", "gift", "one-of-everything"}
+    expected = {"order", "restock", "gift", "one-of-everything", "one-machine"}
     for before, block in zip(GUIDE.blocks, GUIDE.blocks[1:], strict=False):
         if block.language == "yaml" and block.file is None:
             name = f"fragment-{block.line}"
@@ -161,8 +161,8 @@ def test_every_definition_shown_passes_its_checks_and_python_and_yaml_say_the_sa
             (tmp_path / f"tea/{name}.yaml").write_text(f"name: {name}\nsteps:\n{block.text}")
             expected.add(name)
     (tmp_path / "tea/fragments.py").write_text("\n".join(module))
-    (whole,) = REFERENCE.of("yaml")
-    (tmp_path / "tea/whole.yaml").write_text(whole.text)
+    for number, whole in enumerate(REFERENCE.of("yaml")):
+        (tmp_path / f"tea/whole_{number}.yaml").write_text(whole.text)
     assert len(expected) > 6
     place = Place(folder=tmp_path, processes=processes, environment={"ORCHESTRATOR_MODULES": "tea"})
     told = json.loads(place.shell("orchestrator definitions --json 2> problems || cat problems"))
@@ -171,8 +171,7 @@ def test_every_definition_shown_passes_its_checks_and_python_and_yaml_say_the_sa
 
 
 def test_the_whole_example_of_the_reference_has_every_key() -> None:
-    (whole,) = REFERENCE.of("yaml")
-    shown = set(re.findall(r"\b(\w+):", whole.text))
+    shown = {key for whole in REFERENCE.of("yaml") for key in re.findall(r"\b(\w+):", whole.text)}
     assert set(re.findall(r"^\| `(\w+)` ", REFERENCE.text.partition("## Definitions")[2], re.MULTILINE)) <= shown
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
+from orchestrator.activities.connectors.kinds import Connector
+from orchestrator.activities.isolation.policy import ScriptPolicy
+from orchestrator.activities.net import Network
 from orchestrator.errors import ConfigurationError
 
 _LOGGER = logging.getLogger("orchestrator.activity")
@@ -20,6 +23,17 @@ class ActivityLog(logging.LoggerAdapter[logging.Logger]):
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         """Add the step's facts; they win over a caller's field of the same name, since records are found by them."""
         return msg, {**kwargs, "extra": {**(kwargs.get("extra") or {}), **(self.extra or {})}}
+
+
+class ConnectorSource(Protocol):
+    """Gives connectors by name."""
+
+    @property
+    def networks(self) -> Sequence[Network]:
+        """Private networks that every request may reach."""
+
+    def get(self, name: str) -> Connector:
+        """The connector of a name, its secrets resolved; ConfigurationError when it cannot be had."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +60,12 @@ class StepContext:
     labels: Mapping[str, str] = field(default_factory=dict)
     #: Whether the call is a compensation.
     undo: bool = False
+    #: Seconds that this attempt may take; None is unlimited.
+    timeout: float | None = None
+    #: What this installation lets scripts do.
+    scripts: ScriptPolicy = field(default_factory=ScriptPolicy, repr=False, compare=False)
+    #: Where connectors come from. Read one as `connector(name)`.
+    connectors: ConnectorSource | None = field(default=None, repr=False, compare=False)
     #: The ledger's transaction; only transactional activities get one. Read it as `connection`.
     transaction: Connection | None = field(default=None, repr=False, compare=False)
 
@@ -64,6 +84,19 @@ class StepContext:
                 "declare the activity with @activity(transactional=True)"
             )
         return self.transaction
+
+    def connector(self, name: str) -> Connector:
+        """The connector of that name, its secrets resolved; its `kind` says which one it is.
+
+        Raises:
+            ConfigurationError: there is none, or one of its secrets cannot be had; names both and the fix.
+        """
+        if self.connectors is None:
+            raise ConfigurationError(
+                f'step {self.path} has no connectors to take "{name}" from; hand them to the context: '
+                "StepContext(connectors=Connectors({...}))"
+            )
+        return self.connectors.get(name)
 
     @property
     def log(self) -> ActivityLog:

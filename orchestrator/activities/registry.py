@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar, cast, get_args, overload
 
 from orchestrator.activities.binding import Binding
 from orchestrator.activities.context import StepContext
@@ -17,6 +18,10 @@ from orchestrator.spelling import did_you_mean
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+#: How much of what others do at the same time a transaction may see. PostgreSQL takes `read uncommitted` for `read
+#: committed`.
+Isolation: TypeAlias = Literal["read uncommitted", "read committed", "repeatable read", "serializable"]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/-]{0,199}")
 
@@ -31,6 +36,10 @@ class Activity:
     function: Callable[..., Any]
     #: Whether it writes through the ledger's own connection, so that its effect and its record commit together.
     transactional: bool = False
+    #: The isolation level of that transaction.
+    isolation: Isolation = "read committed"
+    #: Seconds that one attempt may take when step and definition say nothing; None is unlimited.
+    timeout: float | None = None
     #: Whether it is an `async def`.
     is_async: bool = False
     #: How its parameters are filled.
@@ -64,14 +73,23 @@ class Registry:
         return tuple(sorted(self._activities))
 
     def register(
-        self, function: Callable[..., Any], *, name: str | None = None, transactional: bool = False
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str | None = None,
+        transactional: bool = False,
+        isolation: str | None = None,
+        timeout: float | None = None,
     ) -> Activity:
         """Add a function, under its own name by default. The same function of a module imported again replaces itself.
 
         Raises:
-            ConfigurationError: the name is taken or unfit, or the signature cannot be filled from a step's input.
+            ConfigurationError: the name is taken or unfit, the signature cannot be filled from a step's input, or an
+                option makes no sense.
         """
         chosen = _checked_name(function, name)
+        if timeout is not None and not 0 < timeout < math.inf:
+            raise ConfigurationError(f"activity {chosen}: timeout={timeout!r} is no number of seconds above 0")
         existing = self._activities.get(chosen)
         if existing is not None and _origin(existing.function) != _origin(function):
             raise ConfigurationError(
@@ -82,6 +100,8 @@ class Registry:
             name=chosen,
             function=function,
             transactional=transactional,
+            isolation=_checked_isolation(chosen, isolation, transactional),
+            timeout=timeout,
             is_async=_is_async(function),
             binding=Binding(chosen, function),
             result=ResultType(chosen, function),
@@ -94,6 +114,11 @@ class Registry:
         """Whether an activity is known here and transactional."""
         found = self._activities.get(name)
         return found is not None and found.transactional
+
+    def timeout(self, name: str) -> float | None:
+        """Seconds that one attempt may take when step and definition say nothing; None is unlimited."""
+        found = self._activities.get(name)
+        return None if found is None else found.timeout
 
     def get(self, name: str) -> Activity:
         """The activity of that name.
@@ -119,27 +144,60 @@ def activity(function: Callable[P, R], /) -> Callable[P, R]: ...
 
 
 @overload
-def activity(*, name: str | None = None, transactional: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def activity(
+    *,
+    name: str | None = None,
+    transactional: bool = False,
+    isolation: str | None = None,
+    timeout: float | None = None,
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
 def activity(
-    function: Callable[P, R] | None = None, /, *, name: str | None = None, transactional: bool = False
+    function: Callable[P, R] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    transactional: bool = False,
+    isolation: str | None = None,
+    timeout: float | None = None,
 ) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
     """Register a function as an activity and return it unchanged: it can still be called like any other.
 
     Args:
         name: what steps call it by; the function's own name by default.
         transactional: it writes through `context.connection` only, so that its effect and its record commit together.
+        isolation: of the transactional activity's transaction: `read committed` (the default; `read uncommitted` is
+            the same to PostgreSQL), `repeatable read` or `serializable`. An attempt that the database refuses for the
+            sake of another is called anew: apart from the connection, it must do nothing that counts twice.
+        timeout: seconds that one attempt may take when step and definition say nothing; None is unlimited.
 
     Raises:
-        ConfigurationError: another function has the name, or the signature cannot be filled from a step's input.
+        ConfigurationError: another function has the name, the signature cannot be filled from a step's input, or an
+            option makes no sense.
     """
 
     def decorate(decorated: Callable[P, R]) -> Callable[P, R]:
-        registry.register(decorated, name=name, transactional=transactional)
+        registry.register(decorated, name=name, transactional=transactional, isolation=isolation, timeout=timeout)
         return decorated
 
     return decorate if function is None else decorate(function)
+
+
+def _checked_isolation(activity: str, isolation: str | None, transactional: bool) -> Isolation:
+    if isolation is None:
+        return "read committed"
+    if not transactional:
+        raise ConfigurationError(
+            f"activity {activity}: isolation={isolation!r} is for transactional activities; add transactional=True"
+        )
+    asked = " ".join(isolation.replace("_", " ").lower().split())
+    for level in get_args(Isolation):
+        if asked == level:
+            return cast("Isolation", level)
+    raise ConfigurationError(
+        f"activity {activity}: isolation={isolation!r} is no isolation level; give {', '.join(get_args(Isolation))}"
+    )
 
 
 def _checked_name(function: Any, name: str | None) -> str:

@@ -10,10 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 
-from orchestrator.authoring.builder import Workflow
-from orchestrator.authoring.checks import Activities, check
+from orchestrator.authoring.checks import check
 from orchestrator.authoring.documents import parse
 from orchestrator.authoring.loader import load_document, read_text
+from orchestrator.authoring.step_checks import Activities
+from orchestrator.authoring.workflow import Workflow
 from orchestrator.errors import ConfigurationError, DefinitionError, UnknownDefinition
 from orchestrator.model.definition import Definition
 from orchestrator.spelling import did_you_mean
@@ -66,8 +67,8 @@ class Catalog:
 def discover(modules: Sequence[str], registry: Activities | None) -> Catalog:
     """Import modules and packages, with their submodules, and collect their definitions.
 
-    Those are the `Workflow` objects that modules hold, and the YAML and JSON files with `steps` that lie directly in a
-    package's folder. One that is wrong is left out and told in the catalog's problems.
+    Those are the `Workflow` objects that modules hold, and the YAML and JSON files with `steps` or a `machine` that lie
+    directly in a package's folder. One that is wrong is left out and told in the catalog's problems.
 
     Args:
         registry: the activities that steps may call, which the imports fill; None leaves them unchecked.
@@ -131,9 +132,10 @@ def _file(path: Path) -> Iterator[tuple[str, Definition]]:
     """The definition in a file; nothing for files of another kind."""
     text = read_text(path)
     # Other files may well be no YAML of ours, with tags or several documents: they need not even be parsed.
-    if "steps" in text:
+    if "steps" in text or ("machine" in text and "transitions" in text):
         document = parse(text, str(path))
-        if isinstance(document.data, dict) and "steps" in document.data:
+        data = document.data if isinstance(document.data, dict) else {}
+        if "steps" in data or isinstance(data.get("machine"), dict):
             yield str(path), load_document(document)
 
 

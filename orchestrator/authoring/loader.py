@@ -12,8 +12,9 @@ steps:
         - {id: pack, activity: pack_goods}
   - {id: ship, activity: ship_goods}
 
-Every other key is a field of the definition, of its steps or of their policies. A step without `after` comes after the
-node before it; `after: []` starts the workflow.
+A kind's name is a key that stands for `kind` and `spec`, as in `delay: {for: 24h}`; a body lies under `steps`. Every
+other key is a field of the definition, of its steps or of their policies. A step without `after` comes after the node
+before it; `after: []` starts the workflow. docs/control-flow.md shows all shapes.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from orchestrator.authoring.assemble import assemble
 from orchestrator.authoring.documents import Document, parse, render_json, render_yaml
-from orchestrator.authoring.nodes import Node, ParallelNode, SequenceNode, Where, assemble, step_node
+from orchestrator.authoring.reading import Reader
 from orchestrator.errors import DefinitionError
+from orchestrator.kinds.kinds import KINDS
 from orchestrator.model.definition import Definition
 
 
@@ -55,13 +58,16 @@ def read_text(path: Path) -> str:
 def load_document(document: Document) -> Definition:
     """The definition in a parsed file; DefinitionError as in `load_text`."""
     data = document.data
-    if not isinstance(data, dict) or not isinstance(data.get("steps"), list):
-        problem = 'a definition is a mapping with "name" and a list of "steps"; write them'
+    otherwise: Any = [] if isinstance(data, dict) and "machine" in data else None
+    if not isinstance(data, dict) or not isinstance(data.get("steps", otherwise), list):
+        problem = 'a definition is a mapping with "name" and a list of "steps", or a "machine"; write them'
         raise DefinitionError(document.source, [document.locate(("steps",)) + problem])
-    problems: list[str] = []
-    nodes = _nodes(data["steps"], ("steps",), document, problems)
-    fields = {key: value for key, value in data.items() if key != "steps"}
-    return assemble(document.source, fields, nodes, problems=problems, locate=document.locate)
+    reader = Reader(document=document)
+    nodes = reader.nodes(data.get("steps", []), ("steps",))
+    machine = reader.machine(data["machine"], ("machine",)) if "machine" in data else None
+    # Editors of JSON look for the schema's address in the file itself.
+    fields = {key: value for key, value in data.items() if key not in {"steps", "machine", "$schema"}}
+    return assemble(document.source, fields, nodes, machine=machine, problems=reader.problems, locate=document.locate)
 
 
 def dump_yaml(definition: Definition) -> str:
@@ -74,39 +80,33 @@ def dump_json(definition: Definition) -> str:
     return render_json(_written(definition))
 
 
-def _nodes(items: list[Any], where: Where, document: Document, problems: list[str]) -> tuple[Node, ...]:
-    found = (_node(item, (*where, index), document, problems) for index, item in enumerate(items))
-    return tuple(node for node in found if node is not None)
-
-
-def _node(item: Any, where: Where, document: Document, problems: list[str]) -> Node | None:
-    if isinstance(item, list):
-        return SequenceNode(nodes=_nodes(item, where, document, problems), where=where)
-    if not isinstance(item, dict):
-        problems.append(f"{document.locate(where)}{item!r} is no step; write a mapping with id and activity")
-        return None
-    if "parallel" not in item:
-        return step_node(item, where=where)
-    if others := [str(key) for key in item if key != "parallel"]:
-        problems.append(f"{document.locate(where)}a parallel block has no {', '.join(others)}; move it to its steps")
-    branches = item["parallel"]
-    if not isinstance(branches, list):
-        problems.append(f"{document.locate(where)}parallel takes a list of branches; write each behind a dash")
-        return None
-    inner = (*where, "parallel")
-    return ParallelNode(branches=_nodes(branches, inner, document, problems), where=where)
-
-
 def _written(definition: Definition) -> dict[str, Any]:
     """The definition's content in the order in which people read it."""
     spec = definition.spec()
     # Without a word on it a step would come after the one above, and a first version is worth its line.
-    steps = [_step(step) for step in spec.pop("steps")]
+    steps = {"steps": _steps(spec.pop("steps"))} if "steps" in spec else {}
+    machine = {"machine": _machine(spec.pop("machine"))} if "machine" in spec else {}
     head = {"name": spec.pop("name"), "version": spec.pop("version", 1)}
     tail = {"output": spec.pop("output")} if "output" in spec else {}
-    return {**head, **spec, "steps": steps, **tail}
+    return {**head, **spec, **steps, **machine, **tail}
+
+
+def _machine(spec: dict[str, Any]) -> dict[str, Any]:
+    for transition in spec.get("transitions", ()):
+        if "steps" in transition:
+            transition["steps"] = _steps(transition.pop("steps"))
+    return spec
+
+
+def _steps(specs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [_step(spec) for spec in specs]
 
 
 def _step(spec: dict[str, Any]) -> dict[str, Any]:
-    head = {"id": spec.pop("id"), "activity": spec.pop("activity"), "after": spec.pop("after", [])}
-    return {**head, **spec}
+    kind = spec.get("kind")
+    if kind in KINDS and "activity" not in spec:
+        spec[spec.pop("kind")] = spec.pop("spec", {})
+    body = {"steps": _steps(spec.pop("steps"))} if "steps" in spec else {}
+    names = [key for key in ("id", "activity", "kind", kind) if key in spec]
+    head = {key: spec.pop(key) for key in names} | {"after": spec.pop("after", [])}
+    return {**head, **spec, **body}

@@ -1,38 +1,52 @@
-"""Authoring nodes, and the one way in which every authoring form becomes a definition.
+"""Authoring nodes: what a workflow is written of, in whatever form.
 
-A workflow is written as a sequence whose nodes are steps, parallel blocks and further sequences. The definition has
-flat steps only, each with the ids that it comes after. Both the Python and the file form build nodes, and `assemble`
-flattens them, so that equal workflows give equal definitions whatever form they are written in.
+A workflow is written as a sequence whose nodes are steps, parallel blocks and further sequences. A step may hold a body
+(a loop's, a block's) and branches: nodes behind one of its exits, such as a case of a choice or a handler of an error.
+The Python and the file form both build these nodes, and assemble.py flattens them, so that equal workflows give equal
+definitions whatever form they are written in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, TypeAlias
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails, PydanticSerializationError, to_jsonable_python
-
-from orchestrator.errors import DefinitionError
-from orchestrator.model.definition import Compensation, Definition, Step
-from orchestrator.model.policy import RetryPolicy
-from orchestrator.spelling import did_you_mean
+from orchestrator.durations import seconds
+from orchestrator.model.definition import Catch
 
 #: Keys and indexes that lead to a place in a file.
 Where: TypeAlias = tuple[str | int, ...]
-#: Words that name the place to the reader, such as `line 12: `; empty where there is nothing to say.
-Locate: TypeAlias = Callable[[Where], str]
+
+#: Fields that are durations, as authors write them, wherever they stand.
+_DURATIONS = ("timeout", "step_timeout", "backoff", "max_delay")
+#: The exit of a step's first handler, when it is given no other, and that of its fallback.
+ERROR, FALLBACK = "error", "fallback"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Branch:
+    """Nodes that follow a step when it has ended by one of its exits."""
+
+    exit: str
+    nodes: tuple[Node, ...]
+    where: Where = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepNode:
     """A step as it was written."""
 
-    #: The fields of the definition's step, `after` aside.
+    #: The fields of the definition's step, `after` and `steps` aside.
     fields: Mapping[str, Any]
-    #: Ids of the steps that it comes after; None for the previous node of its sequence.
+    #: What it comes after; None for the previous node of its sequence.
     after: Any = None
+    #: The steps that it holds; None when nothing was written.
+    body: tuple[Node, ...] | None = None
+    branches: tuple[Branch, ...] = ()
+    #: What is wrong with it so far, one sentence each.
+    problems: tuple[str, ...] = ()
     #: Where it was written.
     where: Where = ()
 
@@ -55,101 +69,126 @@ class SequenceNode:
 
 Node: TypeAlias = StepNode | ParallelNode | SequenceNode
 
-#: The model whose fields stand under a key; steps and the definition itself are told apart by their place.
-_MODELS: Mapping[object, type[BaseModel]] = {"retry": RetryPolicy, "compensation": Compensation}
+
+@dataclass(frozen=True, kw_only=True)
+class Handler:
+    """What is done when errors of some kind end a step for good; `handle` makes it."""
+
+    #: The fields of the definition's catch.
+    fields: Mapping[str, Any]
+    #: What follows; None when only the exit was named.
+    nodes: tuple[Node, ...] | None = None
 
 
-def step_node(fields: Mapping[str, Any], *, where: Where = ()) -> StepNode:
-    """A step from its written fields, short forms included: a number for `retry`, a name for `compensation`."""
-    written = dict(fields)
-    after = written.pop("after", None)
-    return StepNode(fields=_long_forms(written), after=[after] if isinstance(after, str) else after, where=where)
+@dataclass(frozen=True, kw_only=True)
+class TransitionNode:
+    """A machine's transition as it was written."""
+
+    #: The fields of the definition's transition, `steps` aside.
+    fields: Mapping[str, Any]
+    nodes: tuple[Node, ...] = ()
+    problems: tuple[str, ...] = ()
+    where: Where = ()
 
 
-def assemble(
-    source: str,
+@dataclass(frozen=True, kw_only=True)
+class MachineNode:
+    """A machine as it was written."""
+
+    #: The fields of the definition's machine, `transitions` aside.
+    fields: Mapping[str, Any]
+    transitions: tuple[TransitionNode, ...] = field(default_factory=tuple)
+
+
+def step_node(
     fields: Mapping[str, Any],
-    nodes: Iterable[Node],
     *,
+    body: Iterable[Node] | None = None,
+    exits: Mapping[str, Iterable[Node]] | None = None,
+    catch: Sequence[Any] = (),
+    fallback: Iterable[Node] | None = None,
     problems: Iterable[str] = (),
-    locate: Locate = lambda where: "",
-) -> Definition:
-    """The definition of a sequence of nodes.
+    where: Where = (),
+) -> StepNode:
+    """A step from its written fields, short forms included: a number for `retry`, a name for `compensation`, texts for
+    durations.
 
     Args:
-        source: the file or module, for errors.
-        fields: the definition's own fields, all but the steps.
-        problems: what was found wrong before; raised together with what is found here.
-        locate: names a place of the source.
-
-    Raises:
-        DefinitionError: every field that is unknown, missing or wrong, by step.
+        body: the steps that it holds.
+        exits: what follows which of its exits.
+        catch: handlers, or plain catches.
+        fallback: what handles the errors that no handler of `catch` does.
+        problems: what is wrong with it so far.
     """
-    found = list(problems)
-    steps: list[StepNode] = []
-    _flatten(SequenceNode(nodes=tuple(nodes)), (), steps, found, locate)
-    try:
-        content = {**_long_forms(fields), "steps": [{**node.fields, "after": node.after} for node in steps]}
-        # Plain data first, or equal definitions of different forms would differ in a tuple here and a date there.
-        definition = Definition.model_validate(to_jsonable_python(content))
-    except ValidationError as error:
-        # Of steps that could not be read is told already; "too short" is said of those that are left.
-        unread = bool(steps or found)
-        wrong = [e for e in error.errors(include_url=False) if not (unread and e["loc"] == ("steps",))]
-        raise DefinitionError(source, found + [_problem(details, steps, locate) for details in wrong]) from None
-    except PydanticSerializationError as error:
-        raise DefinitionError(source, [*found, f"inputs and outputs must be JSON data: {error}"]) from None
-    if found:
-        raise DefinitionError(source, found)
-    return definition
+    written, found = dict(fields), list(problems)
+    after = written.pop("after", None)
+    branches = [Branch(exit=name, nodes=tuple(nodes), where=where) for name, nodes in (exits or {}).items()]
+    handlers = list(catch)
+    if fallback is not None:
+        handlers.append(Handler(fields={"exit": FALLBACK}, nodes=tuple(fallback)))
+    if handlers:
+        written["catch"] = _caught(handlers, branches, where)
+    return StepNode(
+        fields=long_forms(written, found),
+        after=[after] if isinstance(after, str) else after,
+        body=None if body is None else tuple(body),
+        branches=tuple(branches),
+        problems=tuple(found),
+        where=where,
+    )
 
 
-def _flatten(node: Node, ends: Any, steps: list[StepNode], problems: list[str], locate: Locate) -> Any:
-    """Append the node's steps, `after` explicit. `ends` are the ids that the node comes after, when it does not say so
-    itself; returned are those that come last in it."""
-    if isinstance(node, StepNode):
-        steps.append(StepNode(fields=node.fields, after=ends if node.after is None else node.after, where=node.where))
-        return (node.fields["id"],) if "id" in node.fields else ()
-    if isinstance(node, SequenceNode):
-        for part in node.nodes:
-            ends = _flatten(part, ends, steps, problems, locate)
-        return ends
-    if not isinstance(node, ParallelNode):
-        problems.append(f"{node!r} is no node; use step(), parallel() or sequence()")
-        return ends
-    if not node.branches or any(isinstance(branch, SequenceNode) and not branch.nodes for branch in node.branches):
-        problems.append(
-            f"{locate(node.where)}a parallel block or a branch of it is empty; give it a step, or remove it"
-        )
-    return tuple(end for branch in node.branches for end in _flatten(branch, ends, steps, problems, locate))
-
-
-def _long_forms(fields: Mapping[str, Any]) -> dict[str, Any]:
+def long_forms(fields: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    """Fields with their short forms written out; what is no duration is added to the problems."""
     long = dict(fields)
     retry, compensation = long.get("retry"), long.get("compensation")
     if isinstance(retry, int) and not isinstance(retry, bool):
         long["retry"] = {"max_attempts": retry}
+    elif isinstance(retry, Mapping):
+        long["retry"] = long_forms(retry, problems)
     if isinstance(compensation, str):
         long["compensation"] = {"activity": compensation}
     elif isinstance(compensation, Mapping):
-        long["compensation"] = _long_forms(compensation)
+        long["compensation"] = long_forms(compensation, problems)
+    for name in _DURATIONS:
+        if name in long:
+            long[name] = in_seconds(name, long[name], problems)
     return long
 
 
-def _problem(details: ErrorDetails, steps: list[StepNode], locate: Locate) -> str:
-    """One sentence on a field that does not fit: where it is, what is wrong, and the fix."""
-    inner: Where = details["loc"]
-    where, prefix = inner, ""
-    model: type[BaseModel] = Definition
-    if len(inner) > 1 and inner[0] == "steps" and isinstance(inner[1], int):
-        node, number, inner = steps[inner[1]], inner[1] + 1, inner[2:]
-        where, prefix, model = (*node.where, *inner), f"step {node.fields.get('id', f'number {number}')}: ", Step
-    dotted = ".".join(map(str, inner))
-    if details["type"] == "extra_forbidden":
-        known = list(_MODELS.get(inner[-2] if len(inner) > 1 else None, model).model_fields)
-        all_known = f"; known are {', '.join(known)}"
-        return f'{locate(where)}{prefix}unknown key "{dotted}"{did_you_mean(str(inner[-1]), known) or all_known}'
-    if details["type"] == "missing":
-        return f'{locate(where[:-1])}{prefix}"{dotted}" is missing; add it'
-    subject = f'"{dotted}": ' if dotted else ""
-    return f"{locate(where)}{prefix}{subject}{details['msg']}; correct it"
+def in_seconds(name: str, value: Any, problems: list[str]) -> Any:
+    """A written duration in seconds; numbers are left as they are, and what cannot be read is a problem and None."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, str):
+        try:
+            return seconds(value)
+        except ValueError as error:
+            problems.append(f'"{name}": {error}')
+            return None
+    return value
+
+
+def listed(value: Any) -> Any:
+    """A list of one for a lone text; anything else as it is."""
+    return [value] if isinstance(value, str) else value
+
+
+def _caught(handlers: Sequence[Any], branches: list[Branch], where: Where) -> list[Any]:
+    """The catches of handlers, whose nodes become branches."""
+    # In a list without any nodes all exits mean what the definition says; else each handler has one of its own.
+    is_written_out = not any(isinstance(handler, Handler) and handler.nodes is not None for handler in handlers)
+    caught: list[Any] = []
+    for number, handler in enumerate(handlers, 1):
+        if not isinstance(handler, Handler):
+            caught.append(handler.model_dump() if isinstance(handler, Catch) else handler)
+            continue
+        fields = dict(handler.fields)
+        if "errors" in fields:
+            fields["errors"] = listed(fields["errors"])
+        if not is_written_out:
+            fields.setdefault("exit", ERROR if number == 1 else f"{ERROR}_{number}")
+        if handler.nodes is not None and isinstance(fields["exit"], str):
+            branches.append(Branch(exit=fields["exit"], nodes=handler.nodes, where=where))
+        caught.append(fields)
+    return caught

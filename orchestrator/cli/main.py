@@ -12,12 +12,17 @@ import click
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.cli.compile import compile_command
+from orchestrator.cli.connectors import connectors_group, secrets_group
 from orchestrator.cli.definitions import definitions_group
 from orchestrator.cli.demo import demo_command
 from orchestrator.cli.dev import dev_command
 from orchestrator.cli.events import events_command
+from orchestrator.cli.examples import examples_command
 from orchestrator.cli.executions import list_command, show_command
 from orchestrator.cli.exits import EXIT_CODES, FAILED, INTERRUPTED
+from orchestrator.cli.new import new_command
+from orchestrator.cli.schema import schema_command
+from orchestrator.cli.send import emit_command, send_command, signal_command
 from orchestrator.cli.start import start_command
 from orchestrator.cli.verify import verify_command
 from orchestrator.cli.work import beat_command, migrate_command, worker_command
@@ -44,16 +49,24 @@ def cli() -> None:
 for _command in (
     dev_command,
     demo_command,
+    examples_command,
+    new_command,
     migrate_command,
     worker_command,
     beat_command,
     start_command,
+    signal_command,
+    send_command,
+    emit_command,
     list_command,
     show_command,
     events_command,
     compile_command,
     definitions_group,
+    schema_command,
     verify_command,
+    connectors_group,
+    secrets_group,
 ):
     cli.add_command(_command)
 

@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
-import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
 from orchestrator.cli.exits import EXECUTION_FAILED, EXIT_CODES
+from orchestrator.cli.given import json_data
 from orchestrator.cli.output import coloured, console, json_option, write_json
 from orchestrator.cli.reach import opened
 from orchestrator.engine.handle import ExecutionHandle
 from orchestrator.errors import ExecutionFailed
-
-
-def _data(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
-    """The data in JSON text, in a file behind an @, or on standard input for -; says where it is no JSON."""
-    if value is None:
-        return None
-    text, source = value, "the input"
-    try:
-        if text == "-":
-            text, source = sys.stdin.read(), "standard input"
-        elif text.startswith("@"):
-            source = text[1:]
-            text = Path(source).read_text(encoding="utf-8")
-        return json.loads(text)
-    except OSError as error:
-        raise click.BadParameter(f"cannot read {source}: {error.strerror}") from None
-    except ValueError as error:
-        raise click.BadParameter(f"{source} is no JSON: {error}") from None
 
 
 def _labels(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -48,7 +28,7 @@ def _labels(context: click.Context, parameter: click.Parameter, values: tuple[st
 
 @click.command("start", epilog=EXIT_CODES)
 @click.argument("name")
-@click.option("--input", "-i", "data", callback=_data, metavar="JSON|@FILE|-", help="The input; null by default.")
+@click.option("--input", "-i", "data", callback=json_data, metavar="JSON|@FILE|-", help="The input; null by default.")
 @click.option("--key", "-k", help="Idempotency key: the same key and input give the same execution.")
 @click.option("--version", type=click.IntRange(min=1), help="Of the definition; the newest by default.")
 @click.option("--correlation-id", help="Found in logs and lists.")

@@ -39,7 +39,7 @@ def walk(graph: Graph) -> Iterator[Stage]:
             settled.update(path for segment in segments(part) for path in segment.paths)
             tail = segments(part)[-1].tail
             ready = tuple(
-                child for child in graph.children[tail] if child not in planned and settled >= set(graph.parents[child])
+                child for child in graph.children(tail) if child not in planned and settled >= set(graph.parents(child))
             )
             if ready:
                 planned.update(ready)
@@ -48,7 +48,7 @@ def walk(graph: Graph) -> Iterator[Stage]:
 
 
 def _stage(graph: Graph, tail: str, ready: tuple[str, ...]) -> Stage:
-    after = graph.parents[ready[0]] if len(ready) == 1 else (tail,)
+    after = graph.parents(ready[0]) if len(ready) == 1 else (tail,)
     alike = graph.fuses(tail) and graph.fuses(ready[0]) and graph.queue(tail) == graph.queue(ready[0])
     return Stage(after=after, parts=_plan(graph, ready), in_place=len(ready) == 1 and alike)
 

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from orchestrator.compiler.graph import Graph
+from orchestrator.compiler.own_tasks import task_of
 from orchestrator.compiler.plan import Chain, Chord, Plan, Segment
 from orchestrator.model.snapshot import Snapshot
 from orchestrator.model.state import ExecutionStatus
@@ -21,6 +22,12 @@ def compile_plan(graph: Graph, snapshot: Snapshot) -> Plan:
     """What to publish for the ready steps of an execution."""
     if snapshot.status is ExecutionStatus.COMPENSATING:
         return Plan(parts=tuple(_undo(graph, snapshot)))
+    if snapshot.container is not None and len(snapshot.ready) > 1:
+        # Lanes: each is one task that goes through many iterations, and the loop is the body that follows them.
+        header = tuple(_segment(graph, head) for head in snapshot.ready)
+        if any(segment.task for segment in header):
+            return Plan(parts=tuple(Chain(segments=(segment,)) for segment in header))
+        return Plan(parts=(Chord(header=header, body=_segment(graph, snapshot.container)),))
     chains = [Chain(segments=tuple(_linear(graph, head))) for head in snapshot.ready]
     return Plan(parts=tuple(_join_up(graph, chains, snapshot.settled)))
 
@@ -31,13 +38,13 @@ def _linear(graph: Graph, head: str) -> Iterator[Segment]:
         segment = _segment(graph, head)
         yield segment
         following = graph.following(segment.tail)
-        if following is None:
+        if following is None or segment.task or task_of(graph.step(following)):
             return
         head = following
 
 
 def _segment(graph: Graph, head: str) -> Segment:
-    return Segment(paths=graph.segment(head), queue=graph.queue(head))
+    return Segment(paths=graph.segment(head), queue=graph.queue(head), task=task_of(graph.step(head)))
 
 
 def _join_up(graph: Graph, chains: list[Chain], settled: frozenset[str]) -> Iterator[Chain | Chord]:
@@ -55,7 +62,7 @@ def _join_up(graph: Graph, chains: list[Chain], settled: frozenset[str]) -> Iter
     chords = {
         join: Chord(header=tuple(header), body=_segment(graph, join))
         for join, header in branches.items()
-        if len(header) > 1 and {segment.tail for segment in header} == set(graph.parents[join]) - settled
+        if len(header) > 1 and {segment.tail for segment in header} == set(graph.parents(join)) - settled
     }
     for chain in chains:
         if _only_join(graph, chain) not in chords:
@@ -65,9 +72,12 @@ def _join_up(graph: Graph, chains: list[Chain], settled: frozenset[str]) -> Iter
 
 def _only_join(graph: Graph, chain: Chain) -> str | None:
     """The join that a one-segment branch leads to and nothing else."""
-    children = graph.children[chain.segments[0].tail]
-    alone = len(chain.segments) == 1 and len(children) == 1 and len(graph.parents[children[0]]) > 1
-    return children[0] if alone else None
+    if len(chain.segments) != 1 or chain.segments[0].task:
+        return None
+    children = graph.children(chain.segments[0].tail)
+    if len(children) != 1 or not graph.is_plain_join(children[0]) or task_of(graph.step(children[0])):
+        return None
+    return children[0]
 
 
 def _undo(graph: Graph, snapshot: Snapshot) -> Iterator[Chain]:

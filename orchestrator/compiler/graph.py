@@ -1,73 +1,220 @@
-"""A definition's graph, worked out once and kept for the life of the process: definitions never change."""
+"""A definition's graph, worked out once and kept for the life of the process: definitions never change.
+
+A path names a step wherever it stands: `charge`, `notify[3].send` (in iteration 3 of the loop `notify`), and
+`2:NEXT/verify` (in the second transition of a machine, by the event NEXT). What stands before the last id is its
+prefix, and leads to the body that the step belongs to.
+"""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 
+from orchestrator.compiler.body import Body
+from orchestrator.compiler.own_tasks import Queues, Route, default_retry
 from orchestrator.expressions import Template, compile_value
+from orchestrator.kinds.kind import Kind
+from orchestrator.kinds.kinds import ACTIVITY, ENGINE_KINDS
 from orchestrator.model.definition import Compensation, Definition, Step
 from orchestrator.model.identity import undone_path
+from orchestrator.model.loop import Lanes
 from orchestrator.model.policy import RetryPolicy
-from orchestrator.model.state import StepStatus
 
-_DEFAULT_RETRY = RetryPolicy()
 #: Segments remembered per definition.
 SEGMENT_CACHE = 1_000
+#: The one step of a machine, and the kind that it is of.
+MACHINE = "machine"
+
+_ITERATION = re.compile(r"(?P<container>.*)\[(?P<index>[0-9]+)\]\.")
+_TRANSITION = re.compile(r"[0-9]+:[^/]+/")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where a step stands."""
+
+    #: The body that it is a step of.
+    body: Body
+    #: What its path has before its id.
+    prefix: str
+    #: Its id.
+    id: str
+    #: The step whose body it is in; None at the top.
+    container: str | None
+    #: Which iteration of that body.
+    index: int
+
+    @property
+    def step(self) -> Step:
+        """The step as the definition has it."""
+        return self.body.steps[self.id]
+
+    @property
+    def inner(self) -> str:
+        """What the paths of all iterations of its body begin with; empty at the top."""
+        return self.prefix if self.prefix.endswith("/") else f"{self.container}[" if self.container else ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Following:
+    """What a step's end brings about, with whole paths."""
+
+    #: Rows to insert, as a JSON array for the settling statement.
+    rows: str
+    #: Joins to be decided after the commit.
+    joins: tuple[str, ...]
+    #: The step to be woken after the commit, if nothing of its body is open then, and what the paths of its body begin
+    #: with; None when the end is not in sight.
+    wakes: tuple[str, str] | None
+    #: Whether a branch of the workflow itself may have ended.
+    ends: bool
+
+
+#: Gives the lanes of the loop at a path.
+LanesOf = Callable[[str], Lanes]
 
 
 class Graph:
     """Who follows whom, on which queue, and which steps may share a Celery task."""
 
-    def __init__(self, definition: Definition, default_queue: str) -> None:
+    def __init__(self, definition: Definition, default_queue: str, route: Route | None = None) -> None:
         self.definition = definition
         self.name, self.version = definition.name, definition.version
-        self._default_queue = definition.queue or default_queue
-        self.steps: dict[str, Step] = {step.id: step for step in definition.steps}
-        self.parents: dict[str, tuple[str, ...]] = {step.id: step.after for step in definition.steps}
-        children: dict[str, list[str]] = {step.id: [] for step in definition.steps}
-        for step in definition.steps:
-            for parent in step.after:
-                children[parent].append(step.id)
-        self.children: dict[str, tuple[str, ...]] = {path: tuple(found) for path, found in children.items()}
-        self.roots = tuple(step.id for step in definition.steps if not step.after)
-        self.ends = tuple(path for path, found in self.children.items() if not found)
-        #: path -> the step that the same segment goes on with; absent where a segment ends.
-        self.fused: dict[str, str] = {}
-        for path in self.steps:
-            following = self.following(path)
-            if following and self._may_fuse(path, following):
-                self.fused[path] = following
-        self._templates: dict[str, Template] = {}
-        self._successors: dict[str, str] = {}
+        self._queues = Queues(default=definition.queue or default_queue, route=route)
+        steps = definition.steps
+        if definition.machine is not None:
+            steps = (Step(id=MACHINE, kind=MACHINE, spec=definition.machine.model_dump(mode="json")),)
+        self.root = self._body(steps)
+        self._bodies: dict[str, Body] = {}
+        self._places: dict[str, Place] = {}
+        self._followings: dict[tuple[str, str | None], Following] = {}
         self._segments: dict[str, tuple[str, ...]] = {}
 
-    def following(self, path: str) -> str | None:
-        """The only step after `path`, if that one has no other parent."""
-        found = self.children[path]
-        return found[0] if len(found) == 1 and len(self.parents[found[0]]) == 1 else None
+    def _body(self, steps: tuple[Step, ...]) -> Body:
+        return Body(steps, self._queues.of, self.definition.fuse)
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """The steps that a start makes ready."""
+        return self.root.roots
+
+    # Finding a step.
+
+    def place(self, path: str) -> Place:
+        """Where a step's path leads; LookupError when the definition has none there."""
+        if path in self.root.steps:
+            return Place(body=self.root, prefix="", id=path, container=None, index=0)
+        cut = max(path.rfind("."), path.rfind("/")) + 1
+        prefix, step_id = path[:cut], path[cut:]
+        # A transition's prefix names its event, which others from other states may have too.
+        key = path if prefix.endswith("/") else prefix
+        place = self._places.get(key)
+        if place is None:
+            if len(self._places) >= SEGMENT_CACHE:
+                self._places.clear()
+            place = self._places[key] = self._frame(prefix, step_id)
+        if step_id not in place.body.steps:
+            raise LookupError(f"{self.name} has no step {path}")
+        return Place(body=place.body, prefix=prefix, id=step_id, container=place.container, index=place.index)
+
+    def _frame(self, prefix: str, step_id: str) -> Place:
+        found = _ITERATION.fullmatch(prefix)
+        if found is not None:
+            container = found["container"]
+            body = self.body(container)
+            return Place(body=body, prefix=prefix, id=step_id, container=container, index=int(found["index"]))
+        machine = self.definition.machine
+        if machine is not None and _TRANSITION.fullmatch(prefix):
+            for number, transition in enumerate(machine.transitions):
+                if any(step.id == step_id for step in transition.steps):
+                    body = self.transition_body(number)
+                    return Place(body=body, prefix=prefix, id=step_id, container=MACHINE, index=0)
+        raise LookupError(f"{self.name} has no step {prefix}{step_id}")
+
+    def body(self, container: str) -> Body:
+        """The body of a step that has one."""
+        place = self.place(container)
+        key = _TRANSITION.sub("", re.sub(r"\[[0-9]+\]", "[]", container))
+        return self._remembered(key, place.step.steps)
+
+    def transition_body(self, number: int) -> Body:
+        """The steps of a machine's transition."""
+        machine = self.definition.machine
+        if machine is None:
+            raise LookupError(f"{self.name} is no machine")
+        return self._remembered(f"{MACHINE} {number}", machine.transitions[number].steps)
+
+    def _remembered(self, key: str, steps: tuple[Step, ...]) -> Body:
+        body = self._bodies.get(key)
+        if body is None:
+            body = self._bodies[key] = self._body(steps)
+        return body
+
+    def step(self, path: str) -> Step:
+        """The step at a path."""
+        found = self.root.steps.get(path)
+        return found if found is not None else self.place(path).step
+
+    def kind(self, path: str) -> Kind:
+        """The kind of the step at a path, which is no activity."""
+        place = self.place(path)
+        return place.body.kind(place.id)
+
+    def enclosing(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Container and iteration of each body around a prefix, from the inside out."""
+        while (found := _ITERATION.fullmatch(prefix)) is not None:
+            yield found["container"], int(found["index"])
+            prefix = self.place(found["container"]).prefix
+
+    def has_body(self, path: str) -> bool:
+        """Whether the step at a path holds others."""
+        kind = self.step(path).kind
+        return kind != ACTIVITY and ENGINE_KINDS[kind].has_body
+
+    def visible(self, prefix: str, step_id: str) -> str | None:
+        """The path of the step that `step_id` means at a prefix: in the same body, or in one around it."""
+        while prefix:
+            found = _ITERATION.fullmatch(prefix)
+            if found is None:
+                # Of a transition's steps the ledger knows which was carried out last.
+                return f"{MACHINE}/{step_id}"
+            if step_id in self.body(found["container"]).steps:
+                return prefix + step_id
+            prefix = self.place(found["container"]).prefix
+        if step_id not in self.root.steps and self.definition.machine is not None:
+            return f"{MACHINE}/{step_id}"
+        return step_id if step_id in self.root.steps else None
+
+    # What holds of a step or a compensation.
 
     def queue(self, path: str) -> str:
         """The queue of a step or of a compensation."""
         undone = undone_path(path)
         if undone is None:
-            return self.steps[path].queue or self._default_queue
-        return self.compensation(path).queue or self.queue(undone)
+            return self._queues.of(self.step(path))
+        compensation = self.step(undone).compensation
+        return (compensation.queue if compensation else None) or self._queues.of_undo(self.step(undone))
 
     def compensation(self, path: str) -> Compensation:
         """The compensation whose path this is."""
-        found = self.steps[undone_path(path) or path].compensation
+        found = self.step(undone_path(path) or path).compensation
         if found is None:
             raise LookupError(f"{self.name}: {path} has no compensation")
         return found
 
     def call(self, path: str) -> Step | Compensation:
         """What a path calls: the step itself or the compensation."""
-        return self.steps[path] if undone_path(path) is None else self.compensation(path)
+        undone = undone_path(path)
+        if undone is None:
+            return self.step(path)
+        return self.step(undone).compensation or self.step(undone)
 
     def retry(self, path: str) -> RetryPolicy:
         """The retry policy in force: the step's, else the definition's, else the default."""
-        return self.call(path).retry or self.definition.retry or _DEFAULT_RETRY
+        return self.call(path).retry or default_retry(self.call(path), self.definition)
 
     def timeout(self, path: str) -> float | None:
         """Seconds that one attempt may take; None is unlimited."""
@@ -75,32 +222,119 @@ class Graph:
 
     def input(self, path: str) -> Template:
         """The compiled parameters of a step or compensation."""
-        template = self._templates.get(path)
-        if template is None:
-            template = self._templates[path] = compile_value(self.call(path).input)
-        return template
+        if undone_path(path) is not None:
+            return compile_value(self.call(path).input)
+        place = self.place(path)
+        return place.body.input(place.id)
 
     @cached_property
     def output(self) -> Template:
         """The compiled output: as declared, else the last step's, else every last step's by id."""
-        if self.definition.output is not None:
-            return compile_value(self.definition.output)
-        outputs = {path: f"{{{{ steps.{path}.output }}}}" for path in self.ends}
-        return compile_value(outputs[self.ends[0]] if len(outputs) == 1 else outputs)
+        return self.root.output if self.definition.output is None else compile_value(self.definition.output)
 
-    def successors(self, path: str) -> str:
-        """The rows that settling `path` inserts, as a JSON array for the settle statement."""
-        rows = self._successors.get(path)
-        if rows is None:
-            rows = self._successors[path] = json.dumps([self._row(child) for child in self.children[path]])
-        return rows
+    # What follows what.
+
+    def children(self, path: str) -> tuple[str, ...]:
+        """The steps directly after one, in its own body."""
+        place = self.place(path)
+        return tuple(place.prefix + child for child in place.body.children[place.id])
+
+    def parents(self, path: str) -> tuple[str, ...]:
+        """The steps directly before one, in its own body."""
+        place = self.place(path)
+        return tuple(place.prefix + parent for parent in place.body.parents[place.id])
+
+    def is_plain_join(self, path: str) -> bool:
+        """Whether several steps lead here and all must succeed."""
+        place = self.place(path)
+        edges = place.body.edges[place.id]
+        return len(place.body.parents[place.id]) > 1 and place.step.join == "all" and not any(e.exit for e in edges)
+
+    def following(self, path: str) -> str | None:
+        """The only step after `path`, if that one waits for nothing else."""
+        place = self.place(path)
+        found = place.body.following(place.id)
+        return None if found is None else place.prefix + found
+
+    def fused(self, path: str, lanes: LanesOf | None = None) -> str | None:
+        """The step that the same segment goes on with: in a lane of a loop, the next iteration's first too."""
+        if path in self.root.steps:
+            return self.root.fused.get(path)
+        place = self.place(path)
+        found = place.body.fused.get(place.id)
+        if found is not None:
+            return place.prefix + found
+        body = place.body
+        if lanes is None or body.ends != (place.id,) or len(body.roots) != 1 or body.exits(place.id):
+            return None
+        root = body.roots[0]
+        following = self._next_iteration(place, lanes)
+        fits = following is not None and body.fuses(place.id) and body.fuses(root)
+        return f"{following}{root}" if fits and body.queue(place.id) == body.queue(root) else None
+
+    def _next_iteration(self, place: Place, lanes: LanesOf) -> str | None:
+        """The prefix of the iteration that follows in the same lane."""
+        if place.container is None or self.step(place.container).kind != "each":
+            return None
+        following = lanes(place.container).following(place.index)
+        return None if following is None else f"{place.container}[{following}]."
+
+    def follow(self, path: str, exit_by: str | None, lanes: LanesOf) -> Following:
+        """What the end of a step by an exit brings about."""
+        key = (path, exit_by)
+        found = self._followings.get(key)
+        if found is not None:
+            return found
+        place = self.place(path)
+        within = place.body.follow(place.id, exit_by)
+        if not place.prefix:
+            following = Following(rows=json.dumps(within.rows), joins=within.joins, wakes=None, ends=within.ends)
+            self._followings[key] = following
+            return following
+        rows = [self._prefixed(row, place.prefix) for row in within.rows]
+        joins = [place.prefix + join for join in within.joins]
+        wakes = None
+        if within.ends:
+            following_prefix = self._next_iteration(place, lanes)
+            if following_prefix is None:
+                wakes = None if place.container is None else (place.container, place.inner)
+            elif len(place.body.ends) == 1:
+                rows += [self._prefixed(row, following_prefix) for row in place.body.first_rows()]
+            else:
+                ends = [place.prefix + end for end in place.body.ends]
+                heads = [row | {"path": following_prefix + row["path"]} for row in place.body.rows_after(ends)]
+                rows += heads
+                joins += [row["path"] for row in heads]
+        return Following(rows=json.dumps(rows), joins=tuple(joins), wakes=wakes, ends=False)
+
+    def _prefixed(self, row: dict[str, object], prefix: str) -> dict[str, object]:
+        """A row of a body, for one of its iterations."""
+        moved = row | {"path": f"{prefix}{row['path']}"}
+        if isinstance(parents := row.get("parents"), list | tuple):
+            moved["parents"] = [prefix + parent for parent in parents]
+        if isinstance(edges := row.get("edges"), list | tuple):
+            moved["edges"] = [[prefix + parent, exit_by] for parent, exit_by in edges]
+        return moved
+
+    def body_rows(self, prefixes: tuple[str, ...], body: Body) -> str:
+        """The first rows of a body's iterations, as a JSON array."""
+        return json.dumps([self._prefixed(row, prefix) for prefix in prefixes for row in body.first_rows()])
+
+    def root_rows(self) -> list[dict[str, object]]:
+        """The rows that starting inserts."""
+        return list(self.root.first_rows())
+
+    def losers(self, join: str) -> list[str]:
+        """Steps that have lost once a join with a number has what it needs."""
+        place = self.place(join)
+        return [place.prefix + path for path in place.body.losers(place.id)]
 
     def segment(self, head: str) -> tuple[str, ...]:
-        """The steps that one Celery task runs back to back, beginning with `head`."""
+        """The steps that one Celery task runs back to back, beginning with `head`; within one iteration of a loop."""
         found = self._segments.get(head)
         if found is None:
             paths = [head]
-            while (following := self.fused.get(paths[-1])) is not None:
+            while (following := self.fused(paths[-1])) is not None:
                 paths.append(following)
             # Heads are few: roots, joins and branches. Only recovery meets others, and may not fill the memory.
             if len(self._segments) >= SEGMENT_CACHE:
@@ -108,19 +342,7 @@ class Graph:
             found = self._segments[head] = tuple(paths)
         return found
 
-    def _row(self, path: str) -> dict[str, object]:
-        parents = self.parents[path]
-        row: dict[str, object] = {"path": path, "queue": self.queue(path), "status": StepStatus.READY}
-        return row if len(parents) <= 1 else row | {"status": StepStatus.BLOCKED, "parents": parents}
-
-    def root_rows(self) -> list[dict[str, object]]:
-        """The rows that starting inserts."""
-        return [self._row(path) for path in self.roots]
-
-    def _may_fuse(self, path: str, following: str) -> bool:
-        return self.fuses(path) and self.fuses(following) and self.queue(path) == self.queue(following)
-
     def fuses(self, path: str) -> bool:
         """Whether a step may share a Celery task with its neighbours."""
-        fuse = self.steps[path].fuse
-        return self.definition.fuse if fuse is None else fuse
+        place = self.place(path)
+        return place.body.fuses(place.id)

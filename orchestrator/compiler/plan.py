@@ -14,6 +14,8 @@ class Segment:
 
     paths: tuple[str, ...]
     queue: str
+    #: The task of the application's own that its only step is. It stands alone: no chain or chord goes on from it.
+    task: str | None = None
 
     @property
     def head(self) -> str:

@@ -8,6 +8,9 @@ from orchestrator.compiler.graph import Graph
 from orchestrator.model.snapshot import Attempted
 from orchestrator.model.state import StepStatus
 
+#: The kind of steps that are executions of their own.
+CHILD = "workflow"
+
 
 def reverse(graph: Graph, attempted: Iterable[Attempted]) -> tuple[str, ...]:
     """Steps to compensate, in order.
@@ -19,7 +22,10 @@ def reverse(graph: Graph, attempted: Iterable[Attempted]) -> tuple[str, ...]:
 
 
 def _needs_undo(graph: Graph, found: Attempted) -> bool:
-    step = graph.steps[found.path]
+    step = graph.step(found.path)
+    if step.kind == CHILD:
+        # The child undoes itself; one that did not succeed has done so already.
+        return found.status is StepStatus.SUCCEEDED and not step.spec.get("detached")
     if step.compensation is None:
         return False
     if found.status is StepStatus.SUCCEEDED:

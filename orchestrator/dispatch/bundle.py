@@ -29,4 +29,6 @@ def bundled(execution_ids: Sequence[str], definition_id: str, plan: Plan) -> lis
 def _is_lone_segment(plan: Plan) -> bool:
     """No chain or chord: a bundle has no canvas that could go on."""
     parts = plan.parts
-    return len(parts) == 1 and isinstance(parts[0], Chain) and len(parts[0].segments) == 1
+    if len(parts) != 1 or not isinstance(parts[0], Chain):
+        return False
+    return len(parts[0].segments) == 1 and parts[0].segments[0].task is None

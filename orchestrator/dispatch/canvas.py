@@ -12,6 +12,7 @@ from celery import Celery
 from celery.canvas import Signature, chain, chord
 
 from orchestrator.compiler.plan import Chain, Plan, Segment
+from orchestrator.dispatch.own_task import OwnTask, StepRef
 
 #: The Celery task that runs a segment.
 SEGMENT_TASK = "orchestrator.segment"
@@ -19,8 +20,8 @@ SEGMENT_TASK = "orchestrator.segment"
 SEPARATOR = ","
 
 
-def canvas(app: Celery, plan: Plan, execution_ids: Sequence[str], definition_id: str) -> list[Signature]:
-    """One signature, chain or chord for each part of a plan."""
+def canvas(app: Celery, plan: Plan, execution_ids: Sequence[str], definition_id: str) -> list[Signature | OwnTask]:
+    """One signature, chain or chord for each part of a plan; of a task of the application's own, its message."""
     executions = SEPARATOR.join(execution_ids)
 
     def signature(segment: Segment) -> Signature:
@@ -28,9 +29,13 @@ def canvas(app: Celery, plan: Plan, execution_ids: Sequence[str], definition_id:
             SEGMENT_TASK, args=(executions, definition_id, segment.head), immutable=True, queue=segment.queue
         )
 
-    found = []
+    found: list[Signature | OwnTask] = []
     for part in plan.parts:
-        if isinstance(part, Chain):
+        if isinstance(part, Chain) and (task := part.segments[0].task) is not None:
+            queue, path = part.segments[0].queue, part.segments[0].head
+            steps = [StepRef(execution_id=each, definition_id=definition_id, path=path) for each in execution_ids]
+            found.extend(OwnTask(task=task, queue=queue, step=step) for step in steps)
+        elif isinstance(part, Chain):
             links = [signature(segment) for segment in part.segments]
             found.append(links[0] if len(links) == 1 else chain(*links, app=app))
         else:

@@ -17,7 +17,9 @@ from kombu.exceptions import KombuError, OperationalError
 from redis.exceptions import RedisError
 
 from orchestrator.compiler.plan import Chord, Plan
+from orchestrator.dispatch import own_task
 from orchestrator.dispatch.canvas import canvas, is_chord
+from orchestrator.dispatch.own_task import REFUSED_TASK, OwnTask, StepRef
 from orchestrator.errors import BrokerUnavailable
 
 logger = logging.getLogger("orchestrator.publish")
@@ -41,10 +43,18 @@ class Planned:
 
 
 class Publisher:
-    """Hands canvases to the broker."""
+    """Hands canvases to the broker.
 
-    def __init__(self, app: Celery) -> None:
-        self._app = app
+    Args:
+        default_queue: the queue of what concerns no one step's workers.
+    """
+
+    def __init__(self, app: Celery, default_queue: str = "orchestrator") -> None:
+        self._app, self._default_queue = app, default_queue
+
+    def route(self, task: str) -> str:
+        """The queue that the application itself sends a task of its own to."""
+        return own_task.route(self._app, task)
 
     def publish(self, plans: Sequence[Planned]) -> bool:
         """Publish every part of the plans, many messages a round trip; False when the broker did not take them."""
@@ -72,6 +82,11 @@ class Publisher:
         """Ask a worker to sweep; worthless after `expires` seconds, when the next one is due."""
         self._quietly(SWEEP_TASK, (name,), queue=queue, expires=expires)
 
+    def refused(self, step: StepRef, reason: str) -> None:
+        """Have a step settled whose message, a task of the application's own, no worker will call."""
+        arguments = (step.execution_id, step.definition_id, step.path, reason)
+        self._quietly(REFUSED_TASK, arguments, queue=self._default_queue)
+
     def ping(self) -> None:
         """One round trip to the broker; BrokerUnavailable when there is no answer."""
         try:
@@ -83,9 +98,12 @@ class Publisher:
                 "check ORCHESTRATOR_BROKER_URL and that the server is up"
             ) from None
 
-    def _send(self, part: Signature, producer: object) -> None:
+    def _send(self, part: Signature | OwnTask, producer: object) -> None:
         """A chord's header goes out message by message: Celery's own sender would also write a counter to the
         application's result backend, and drops the producer that batches."""
+        if isinstance(part, OwnTask):
+            own_task.send(self._app, producer, part, self._default_queue)
+            return
         if not is_chord(part):
             part.apply_async(producer=producer, retry=False)
             return

@@ -1,7 +1,7 @@
 """advance: the one road. Ledger -> snapshot -> compile -> plan -> canvas -> publish.
 
-Start, timers, released claims, recovery and compensation all end here. It decides nothing by itself: each write is a
-guarded statement of the ledger, so any number of callers at once, and a crash anywhere, do no harm.
+Start, timers, signals, released claims, recovery and compensation all end here. It decides nothing by itself: each
+write is a guarded statement of the ledger, so any number of callers at once, and a crash anywhere, do no harm.
 """
 
 from __future__ import annotations
@@ -17,14 +17,26 @@ from orchestrator.dispatch.publish import Planned
 from orchestrator.engine.core import Core
 from orchestrator.engine.finish import finish
 from orchestrator.engine.saga import retreat
-from orchestrator.ledger import executions, snapshots
+from orchestrator.ledger import children, executions, halts, snapshots
 from orchestrator.model.snapshot import Snapshot
-from orchestrator.model.state import DRAINING_EXECUTIONS, ExecutionStatus
+from orchestrator.model.state import DRAINING_EXECUTIONS, FINAL_EXECUTIONS, ExecutionStatus
 
 
-def publish_ready(core: Core, graph: Graph, definition_id: str, execution_id: str, ready: Sequence[str]) -> None:
-    """Publish steps that a settle has just made ready; reads nothing."""
-    snapshot = Snapshot(status=ExecutionStatus.RUNNING, ready=tuple(ready))
+def publish_ready(
+    core: Core,
+    graph: Graph,
+    definition_id: str,
+    execution_id: str,
+    ready: Sequence[str],
+    *,
+    container: str | None = None,
+) -> None:
+    """Publish steps that a settle has just made ready; reads nothing.
+
+    Args:
+        container: the step whose body they begin.
+    """
+    snapshot = Snapshot(status=ExecutionStatus.RUNNING, ready=tuple(ready), container=container)
     plan = compile_plan(graph, snapshot)
     core.publisher.publish([Planned(execution_ids=(execution_id,), definition_id=definition_id, plan=plan)])
 
@@ -49,6 +61,23 @@ def advance_many(core: Core, connection: Connection, paths: Iterable[tuple[str, 
     core.publisher.publish([planned for planned in plans if planned is not None])
 
 
+def child_ended(core: Core, connection: Connection, child: str) -> None:
+    """Tell the parent of an execution that has ended, if it has one."""
+    parent, path = children.wake(connection, child)
+    if parent is not None:
+        # Without a path it may be on its way back, and wait for its children to be so too.
+        advance(core, connection, parent, None if path is None else [path])
+
+
+def cancel_children(core: Core, connection: Connection, execution_id: str) -> bool:
+    """Cancel whatever an execution has started and waits for; whether any of it goes on."""
+    found = children.open_children(connection, execution_id)
+    for child in found:
+        children.cancel(connection, child, f"its parent {execution_id} goes back")
+        advance(core, connection, child)
+    return bool(found) and bool(children.open_children(connection, execution_id))
+
+
 def _plan(core: Core, connection: Connection, execution_id: str, only: Sequence[str] | None) -> Planned | None:
     about = executions.about(connection, execution_id)
     if about is None:
@@ -59,14 +88,33 @@ def _plan(core: Core, connection: Connection, execution_id: str, only: Sequence[
         finish(connection, graph, execution_id, core.settings.max_payload)
         status = _status(connection, execution_id)
     if status in DRAINING_EXECUTIONS:
-        if not retreat(connection, graph, execution_id):
-            return None
+        begun = _turn_back(core, connection, graph, execution_id)
+        status = _status(connection, execution_id)
         only = None
+        if not begun:
+            _tell(core, connection, execution_id, about.parent_id, status)
+            return None
+    _tell(core, connection, execution_id, about.parent_id, status)
     found = snapshots.snapshot(connection, execution_id, only, CHAIN_LIMIT)
     if found is None or not found.ready:
         return None
     plan = compile_plan(graph, found)
     return Planned(execution_ids=(execution_id,), definition_id=about.definition_id, plan=plan)
+
+
+def _turn_back(core: Core, connection: Connection, graph: Graph, execution_id: str) -> bool:
+    """Halt what is open and, once nothing of it or of its children goes on, undo or end; True to who began the undo."""
+    if halts.drain(connection, execution_id):
+        return False
+    if cancel_children(core, connection, execution_id):
+        return False
+    about = executions.about(connection, execution_id)
+    return about is not None and retreat(connection, graph, execution_id, rollback=about.rollback)
+
+
+def _tell(core: Core, connection: Connection, execution_id: str, parent: str | None, status: ExecutionStatus) -> None:
+    if parent is not None and status in FINAL_EXECUTIONS:
+        child_ended(core, connection, execution_id)
 
 
 def _status(connection: Connection, execution_id: str) -> ExecutionStatus:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, Engine
 
 from orchestrator.compiler.graph import Graph
+from orchestrator.compiler.own_tasks import Route
 from orchestrator.config import Settings
 from orchestrator.dispatch.publish import Publisher
 from orchestrator.errors import UnknownDefinition
@@ -14,8 +15,8 @@ from orchestrator.ledger import definitions
 class Graphs:
     """Graphs by definition id. Published definitions never change, so what is known stays known."""
 
-    def __init__(self, default_queue: str) -> None:
-        self._default_queue = default_queue
+    def __init__(self, default_queue: str, route: Route) -> None:
+        self._default_queue, self._route = default_queue, route
         self._known: dict[str, Graph] = {}
 
     def get(self, connection: Connection, definition_id: str) -> Graph:
@@ -30,7 +31,7 @@ class Graphs:
         definition = definitions.load(connection, definition_id)
         if definition is None:
             raise UnknownDefinition(f"no definition has the id {definition_id}; was it published to this database?")
-        graph = self._known[definition_id] = Graph(definition, self._default_queue)
+        graph = self._known[definition_id] = Graph(definition, self._default_queue, self._route)
         return graph
 
 
@@ -41,4 +42,4 @@ class Core:
         self.settings = settings
         self.database = database
         self.publisher = publisher
-        self.graphs = Graphs(settings.default_queue)
+        self.graphs = Graphs(settings.default_queue, publisher.route)

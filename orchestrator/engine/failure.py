@@ -1,7 +1,8 @@
-"""How a failed attempt is settled: another one later, or the end of the step and the turn of its execution.
+"""How a failed attempt is settled: another one later, an exit, a broken body, or the turn of its execution.
 
 Workers call it for what went wrong under their hands, the deadline sweep for attempts that took too long; the claim's
-token lets one of them.
+token lets one of them. Two steps, the settle and what follows it: a connection lost in the second must not make the
+first, sent again, look like a lost claim.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import json
 
 from sqlalchemy import Connection
 
+from orchestrator.compiler.failure import bearing
 from orchestrator.compiler.graph import Graph
-from orchestrator.ledger import claims
+from orchestrator.engine.spread import Spread
+from orchestrator.ledger import failures, halts, undos, walks
 from orchestrator.ledger.claims import Claim, Settled
 from orchestrator.model.identity import undone_path
 from orchestrator.model.outcome import Failure
@@ -20,25 +23,82 @@ from orchestrator.model.state import ExecutionStatus, StepStatus
 #: Errors of the definition or the code, which another attempt would only repeat.
 FINAL_ERRORS = frozenset({"ExpressionError", "InvalidInput", "PayloadError", "ConfigurationError"})
 
-
 #: What a failure makes of a step or compensation.
 FAILED = frozenset({StepStatus.RETRYING, StepStatus.FAILED})
 
 
-def settle_failure(connection: Connection, graph: Graph, held: Claim, failure: Failure) -> Settled | None:
+def settle_failure(
+    connection: Connection, graph: Graph, held: Claim, failure: Failure, *, spread: Spread, final: bool = False
+) -> Settled | None:
     """Record a failed attempt by the step's retry policy.
 
-    Unless another attempt follows (status retrying), the caller takes the execution up with `advance`.
+    Unless another attempt follows (status retrying), the caller goes on with `follow_failure`.
+
+    Args:
+        final: no other attempt follows, whatever the policy says.
 
     Returns:
         None when the claim was lost and nothing was written.
     """
     undone = undone_path(held.path)
-    policy, failures = graph.retry(held.path), held.failures + 1
     error = json.dumps(failure.as_data())
-    if failure.name not in FINAL_ERRORS and policy.retries(failures, failure.category, failure.name):
+    if not final and _is_retried(graph, held, failure):
         want = ExecutionStatus.RUNNING if undone is None else ExecutionStatus.COMPENSATING
-        return claims.settle_retry(connection, held, error, delay=policy.delay(failures), want=want)
-    if undone is None:
-        return claims.settle_failed(connection, held, error, outcome=StepStatus.FAILED)
-    return claims.settle_undo(connection, held, outcome=StepStatus.FAILED, output=None, error=error)
+        # A service that says when it is there again is not asked before.
+        delay = max(graph.retry(held.path).delay(held.failures + 1), failure.retry_after or 0.0)
+        return failures.settle_retry(connection, held, error, delay=delay, want=want)
+    if undone is not None:
+        return undos.settle_undo(connection, held, outcome=StepStatus.FAILED, output=None, error=error)
+    borne = bearing(graph, held.path, failure.category, failure.name)
+    if borne.exit is not None:
+        rows = spread.following(held.path, borne.exit).rows
+        return failures.settle_caught(
+            connection, held, error, outcome=StepStatus.FAILED, exit_by=borne.exit, successors=rows
+        )
+    if borne.container is not None:
+        return failures.settle_breaking(connection, held, error, outcome=StepStatus.FAILED, container=borne.container)
+    return failures.settle_failed(connection, held, error, outcome=StepStatus.FAILED, rollback=borne.rollback)
+
+
+def _is_retried(graph: Graph, held: Claim, failure: Failure) -> bool:
+    if failure.name in FINAL_ERRORS:
+        return False
+    for_ever = undone_path(held.path) is None and graph.step(held.path).on_error == "retry"
+    policy = graph.retry(held.path)
+    return policy.retries(held.failures + 1, failure.category, failure.name, for_ever=for_ever)
+
+
+def follow_failure(
+    connection: Connection, graph: Graph, held: Claim, failure: Failure, *, spread: Spread, settled: Settled | None
+) -> list[str] | None:
+    """What a failure for good brings about: the paths made ready; None when the execution itself must be advanced.
+
+    Args:
+        settled: what the settle did; None when its reply was lost.
+    """
+    if undone_path(held.path) is not None:
+        return None
+    borne = bearing(graph, held.path, failure.category, failure.name)
+    if settled is not None and settled.halted:
+        # The execution is flagged, or a body around this step is broken off.
+        woken = spread.wake_around(held.path)
+        return woken or None
+    if borne.exit is not None:
+        ready = list(settled.ready) if settled is not None else []
+        if settled is None:
+            ready = walks.unclaimed(connection, held.execution_id, graph.children(held.path))
+        ready += spread.after(spread.following(held.path, borne.exit))
+        return ready or None
+    if borne.container is not None:
+        inner = _inner(graph, held.path, borne.container)
+        halts.drain(connection, held.execution_id, inner)
+        return [borne.container] if spread.wake(borne.container, inner) else []
+    return None
+
+
+def _inner(graph: Graph, path: str, container: str) -> str:
+    """What the paths of the container's body begin with, seen from a step somewhere in it."""
+    place = graph.place(path)
+    while place.container is not None and place.container != container:
+        place = graph.place(place.container)
+    return place.inner

@@ -32,6 +32,11 @@ class ExecutionHandle:
         """Where the execution stands now."""
         return ExecutionStatus(self._read()[0])
 
+    def state(self) -> str | None:
+        """Of a machine: the state that it is in."""
+        with self._database.connect() as connection:
+            return views.state(connection, self.id)
+
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the end and return the output.
 

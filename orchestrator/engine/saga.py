@@ -1,7 +1,7 @@
 """Rolling back: from the flag on an execution to its compensations, or to its end.
 
-Everyone who settles or releases a step of a flagged execution calls `retreat`; so does the stalled sweep. Whoever finds
-that no attempt runs any more tries to begin the undo; the guarded statement lets one of them.
+Everyone who settles or releases a step of a flagged execution advances it; so does the stalled sweep. Whoever finds
+that neither an attempt nor a child runs any more tries to begin the undo; the guarded statement lets one of them.
 """
 
 from __future__ import annotations
@@ -10,20 +10,39 @@ from sqlalchemy import Connection
 
 from orchestrator.compiler.graph import Graph
 from orchestrator.compiler.reverse import reverse
-from orchestrator.ledger import halts
+from orchestrator.engine.core import Core
+from orchestrator.ledger import executions, halts
 from orchestrator.model.identity import undo_path
+from orchestrator.model.state import ExecutionStatus
 
 
-def retreat(connection: Connection, graph: Graph, execution_id: str) -> bool:
-    """Halt what is open and, once nothing runs, begin the undo or end the execution.
+def retreat(connection: Connection, graph: Graph, execution_id: str, *, rollback: bool) -> bool:
+    """Begin the undo of a drained execution, or end it.
+
+    Args:
+        rollback: whether what was done is undone.
 
     Returns:
         True to the one caller who began the undo, and who has it published.
     """
-    if halts.drain(connection, execution_id):
-        return False
-    undo = reverse(graph, halts.attempted(connection, execution_id))
+    undo = reverse(graph, halts.attempted(connection, execution_id)) if rollback else ()
     if not undo:
         halts.end(connection, execution_id)
         return False
     return halts.begin_undo(connection, execution_id, [(path, graph.queue(undo_path(path))) for path in undo])
+
+
+def undo_succeeded(core: Core, connection: Connection, execution_id: str) -> bool:
+    """Send an execution that has succeeded back; whether it has anything to undo, now or since an earlier call."""
+    about = executions.about(connection, execution_id)
+    if about is None or about.status in {ExecutionStatus.COMPENSATED, ExecutionStatus.CANCELLED}:
+        return False
+    if about.status != ExecutionStatus.SUCCEEDED:
+        return True
+    graph = core.graphs.get(connection, about.definition_id)
+    undo = reverse(graph, halts.attempted(connection, execution_id))
+    if not undo:
+        return False
+    queued = [(path, graph.queue(undo_path(path))) for path in undo]
+    halts.begin_undo(connection, execution_id, queued, after=ExecutionStatus.SUCCEEDED)
+    return True

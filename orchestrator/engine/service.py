@@ -14,16 +14,13 @@ from orchestrator.activities.registry import registry
 from orchestrator.authoring.discovery import Catalog, discover
 from orchestrator.engine import start as starting
 from orchestrator.engine.after_commit import Transaction, connection_of, publish_after_commit
-from orchestrator.engine.core import Core
 from orchestrator.engine.handle import ExecutionHandle
+from orchestrator.engine.inbox import PATIENCE, Inbox
 from orchestrator.engine.start import Options, Started, Target
 from orchestrator.errors import ExecutionNotFound, UnknownDefinition
 from orchestrator.ledger import database, definitions, views
 from orchestrator.ledger.definitions import Published
 from orchestrator.model.definition import Definition
-
-#: How long a client waits for a database that is away, in seconds.
-PATIENCE = 5.0
 
 
 class RunsSync(Protocol):
@@ -33,10 +30,8 @@ class RunsSync(Protocol):
         """Call a function with the synchronous session or connection within."""
 
 
-class Service:
-    """Starts executions and finds them again."""
-
-    core: Core
+class Service(Inbox):
+    """Starts executions, reaches them and finds them again."""
 
     @cached_property
     def catalog(self) -> Catalog:

@@ -44,6 +44,10 @@ class Options:
     start_at: datetime | None = None
     #: Who starts it, for the history.
     actor: str | None = None
+    #: Its id, where the same start may be sent again; None makes one.
+    id: str | None = None
+    #: Execution and path of the step that waits for it.
+    parent: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,7 +90,7 @@ def prepare(target: Target, value: Any, options: Options, limit: int) -> NewExec
         raise InvalidInput(f"timeout must be more than 0 seconds, not {options.timeout}")
     hashed = digest(data)
     return NewExecution(
-        id=str(new_id()),
+        id=options.id or str(new_id()),
         input=encoded,
         input_hash=hashed,
         idempotency_key=options.idempotency_key or (hashed if options.key_from_input else None),
@@ -95,6 +99,7 @@ def prepare(target: Target, value: Any, options: Options, limit: int) -> NewExec
         actor=options.actor,
         start_at=options.start_at,
         timeout=options.timeout or target.graph.definition.timeout,
+        parent=options.parent,
     )
 
 

@@ -1,8 +1,4 @@
-"""What an expression is, and the recursive descent that reads one.
-
-expression := path
-path       := NAME ( "." NAME | "[" NUMBER "]" | "[" STRING "]" )*
-"""
+"""What an expression is: the kinds of node that the parser makes and the evaluator compiles."""
 
 from __future__ import annotations
 
@@ -11,12 +7,9 @@ import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from orchestrator.expressions.tokens import Token, syntax_error, tokens
-
 _PLAIN_KEY = re.compile(r"[^\W\d][\w-]*")
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-#: More digits than any list has items.
-_MAX_DIGITS = 9
+#: So much of a long key is shown in an error.
+_SHOWN = 60
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,83 +32,11 @@ class Path:
         return self.root + "".join(_written(key) for key in self.keys)
 
 
-#: The kinds of node that an expression may be.
-Expression: TypeAlias = Path
-
-
-def parse(text: str, start: int) -> tuple[Expression, int]:
-    """Read the expression that begins at `start`, just behind `{{`.
-
-    Returns:
-        The expression, and the index just behind its `}}`.
-
-    Raises:
-        ExpressionError: the text and the position of what is not understood.
-    """
-    parser = _Parser(text, tuple(tokens(text, start)))
-    expression = parser.expression()
-    return expression, parser.close()
-
-
-class _Parser:
-    """One method for one rule of the grammar. The last token is always `close`, so there is always a next one."""
-
-    def __init__(self, text: str, found: tuple[Token, ...]) -> None:
-        self._text = text
-        self._tokens = found
-        self._at = 0
-
-    def expression(self) -> Expression:
-        return self.path()
-
-    def path(self) -> Path:
-        root = self._take("name", "a name such as input or steps").text
-        keys: list[str | int] = []
-        while (token := self._peek()).text in {".", "["} and token.kind == "symbol":
-            self._at += 1
-            keys.append(self._name() if token.text == "." else self._subscript())
-        return Path(root=root, keys=tuple(keys))
-
-    def close(self) -> int:
-        """The index behind `}}`."""
-        return self._take("close", '"}}", "." or "["').position + 2
-
-    def _name(self) -> str:
-        return self._take("name", 'a name after ".", such as .id; other keys are quoted, as in ["a key"] or [0]').text
-
-    def _subscript(self) -> str | int:
-        token = self._peek()
-        if token.kind not in {"number", "string"}:
-            raise self._expected('an index such as 0 or a quoted key after "["')
-        if token.kind == "number" and len(token.text) > _MAX_DIGITS:
-            raise syntax_error(self._text, token.position, "the index is too large")
-        self._at += 1
-        bracket = self._peek()
-        if (bracket.kind, bracket.text) != ("symbol", "]"):
-            raise self._expected('"]"')
-        self._at += 1
-        return int(token.text) if token.kind == "number" else self._unquoted(token)
-
-    def _unquoted(self, token: Token) -> str:
-        for match in _ESCAPE.finditer(token.text):
-            if match[1] not in "\\\"'":
-                position = token.position + match.start()
-                raise syntax_error(self._text, position, f"{match[0]} is no escape; there are only \\\\, \\\" and \\'")
-        return _ESCAPE.sub(r"\1", token.text[1:-1])
-
-    def _take(self, kind: str, wanted: str) -> Token:
-        token = self._peek()
-        if token.kind != kind:
-            raise self._expected(wanted)
-        self._at += 1
-        return token
-
-    def _peek(self) -> Token:
-        return self._tokens[min(self._at, len(self._tokens) - 1)]
-
-    def _expected(self, wanted: str) -> Exception:
-        token = self._peek()
-        return syntax_error(self._text, token.position, f"expected {wanted}, found {token.text!r}")
+def shown(key: object) -> str:
+    """A key for an error: cut when it is long, and without characters that a terminal or a ledger cannot hold."""
+    text = str(key)
+    begin = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+    return begin if begin.isprintable() else repr(begin)[1:-1]
 
 
 def _written(key: str | int) -> str:
@@ -123,3 +44,118 @@ def _written(key: str | int) -> str:
     if isinstance(key, int):
         return f"[{key}]"
     return f".{key}" if _PLAIN_KEY.fullmatch(key) else f"[{json.dumps(key, ensure_ascii=False)}]"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Node:
+    """A part of an expression."""
+
+    #: Index of its operator or first character in the whole string.
+    position: int
+
+    @property
+    def parts(self) -> tuple[Expression, ...]:
+        """The expressions that it is made of, in the order in which they are written."""
+        return ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Literal(Node):
+    """A number, a text, true, false or null."""
+
+    value: str | int | float | bool | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reference(Node):
+    """A path of which every part is known."""
+
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lookup(Node):
+    """Keys of something that is computed, or keys that are."""
+
+    base: Expression
+    keys: tuple[str | int | Expression, ...]
+
+    @property
+    def parts(self) -> tuple[Expression, ...]:
+        return (self.base, *(key for key in self.keys if not isinstance(key, str | int)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prefixed(Node):
+    """`not x` and `-x`."""
+
+    operator: str
+    operand: Expression
+
+    @property
+    def parts(self) -> tuple[Expression, ...]:
+        return (self.operand,)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chain(Node):
+    """Operators of one rank in a row, from left to right, so that a long sum is no deep tree."""
+
+    first: Expression
+    #: Operator, its index in the whole string, and its right operand.
+    rest: tuple[tuple[str, int, Expression], ...]
+
+    @property
+    def parts(self) -> tuple[Expression, ...]:
+        return (self.first, *(operand for _, _, operand in self.rest))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice(Node):
+    """`a if condition else b`, where b may be such a choice again."""
+
+    #: Value, index of its `if` in the whole string, and condition.
+    branches: tuple[tuple[Expression, int, Expression], ...]
+    otherwise: Expression
+
+    @property
+    def parts(self) -> tuple[Expression, ...]:
+        return (*(part for value, _, condition in self.branches for part in (value, condition)), self.otherwise)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListOf(Node):
+    """`[a, b]`."""
+
+    items: tuple[Expression, ...]
+
+    @property
+    def parts(self) -> tuple[Expression, ...]:
+        return self.items
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObjectOf(Node):
+    """`{"key": a}`."""
+
+    entries: tuple[tuple[str, Expression], ...]
+
+    @property
+    def parts(self) -> tuple[Expression, ...]:
+        return tuple(value for _, value in self.entries)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call(Node):
+    """`name(a, b)`."""
+
+    name: str
+    arguments: tuple[Expression, ...]
+
+    @property
+    def parts(self) -> tuple[Expression, ...]:
+        return self.arguments
+
+
+#: The kinds of node that an expression may be.
+Expression: TypeAlias = Literal | Reference | Lookup | Prefixed | Chain | Choice | ListOf | ObjectOf | Call

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from orchestrator.errors import ExpressionError
-from orchestrator.expressions.syntax import Expression, Path, parse
+from orchestrator.expressions.budget import Evaluation, Fault
+from orchestrator.expressions.evaluator import evaluator, references
+from orchestrator.expressions.lookup import Evaluator, Scope
+from orchestrator.expressions.parser import parse
+from orchestrator.expressions.syntax import Expression, Path, Reference
+from orchestrator.expressions.tokens import error_at
+from orchestrator.expressions.values import MAX_DEPTH, text
 
-Scope: TypeAlias = Mapping[str, Any]
 Resolver: TypeAlias = Callable[[Scope], Any]
 
-#: Lists and objects may be nested this deep; a value that holds itself is refused by it too.
-MAX_DEPTH = 100
-#: So many of an object's keys are shown in an error.
-_SHOWN_KEYS = 20
-
-_OPEN = re.compile(r"(\\*)\{\{")
-_OBJECT = (dict, Mapping)
-_LIST = (list, tuple)
+#: Expressions of one value.
+MAX_EXPRESSIONS = 20_000
+#: Lists, objects and what is in them, of one value; what aliases repeat counts as often as it is repeated.
+MAX_PARTS = 200_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Template:
     """A value whose expressions are compiled; see `compile_value`."""
 
-    #: Every place that the value refers to, each once, in order of appearance.
+    #: Every place that the value refers to, each once, in order of appearance; computed keys end a place before them.
     references: tuple[Path, ...]
+    #: Those of them that may be missing, because they stand as the first argument of `default` and nowhere else.
+    optional: frozenset[Path]
     #: First names of the references.
     roots: frozenset[str]
     #: Ids of the steps referred to, as in `steps.<id>.output`.
@@ -50,7 +51,8 @@ class Template:
         The result shares its parts with the template and with the scope: do not change it in place.
 
         Raises:
-            ExpressionError: a path that does not exist; names the path, the part that is missing and what there is.
+            ExpressionError: a path that does not exist (names the path, the part that is missing and what there is),
+                operands that do not fit, or a budget that is spent.
         """
         return self.constant if self.resolver is None else self.resolver(scope)
 
@@ -61,135 +63,149 @@ def compile_value(value: Any) -> Template:
     Raises:
         ExpressionError: an expression that cannot be read; names the text and the position.
     """
-    references: dict[Path, None] = {}
-    constant, resolver = _compile(value, (), references)
-    return Template(
-        references=tuple(references),
-        roots=frozenset(path.root for path in references),
-        steps=frozenset(path.step for path in references if path.step is not None),
-        constant=constant,
-        resolver=resolver,
-    )
+    compiler = _Compiler()
+    constant, compute = compiler.value(value, ())
+    return compiler.template(constant, compute)
 
 
-def _compile(value: Any, where: tuple[str | int, ...], found: dict[Path, None]) -> tuple[Any, Resolver | None]:
-    """The value with `None` for a resolver, or a placeholder and its resolver."""
-    if len(where) > MAX_DEPTH:
-        raise ExpressionError(f"the value is nested more than {MAX_DEPTH} deep")
-    if isinstance(value, str):
-        return _compile_text(value, where, found) if "{{" in value else (value, None)
-    if isinstance(value, dict):
-        return _compile_container(value, value.items(), where, found)
-    if isinstance(value, list):
-        return _compile_container(value, enumerate(value), where, found)
-    return value, None
+class _Compiler:
+    """Compiles one value; what it meets on its way describes the template."""
 
+    def __init__(self) -> None:
+        self._parts = self._expressions = 0
+        #: Places in order of appearance, and whether each may be missing.
+        self._found: dict[Path, bool] = {}
+        #: Whether there is anything but paths, which cost nothing.
+        self._metered = False
 
-def _compile_container(value: Any, items: Any, where: Any, found: dict[Path, None]) -> tuple[Any, Resolver | None]:
-    compiled = [(key, item, *_compile(item, (*where, key), found)) for key, item in items]
-    if all(constant is item and resolver is None for _, item, constant, resolver in compiled):
+    def template(self, constant: Any, compute: Evaluator | None) -> Template:
+        """The template that the compiled value makes."""
+        return Template(
+            references=tuple(self._found),
+            optional=frozenset(path for path, optional in self._found.items() if optional),
+            roots=frozenset(path.root for path in self._found),
+            steps=frozenset(path.step for path in self._found if path.step is not None),
+            constant=constant,
+            resolver=None if compute is None else _resolver(compute, self._metered),
+        )
+
+    def value(self, value: Any, where: tuple[str | int, ...]) -> tuple[Any, Evaluator | None]:
+        """The value with `None` for an evaluator, or a placeholder and its evaluator."""
+        self._parts += 1
+        if self._parts > MAX_PARTS:
+            raise ExpressionError(f"the value has more than {MAX_PARTS:,} parts")
+        if len(where) > MAX_DEPTH:
+            raise ExpressionError(f"the value is nested more than {MAX_DEPTH} deep")
+        if isinstance(value, str):
+            return self._text(value, where) if "{{" in value else (value, None)
+        if isinstance(value, dict):
+            return self._container(value, value.items(), where)
+        if isinstance(value, list):
+            return self._container(value, enumerate(value), where)
         return value, None
-    base = value.copy()
-    for key, _, constant, _ in compiled:
-        base[key] = constant
-    dynamic = tuple((key, resolver) for key, _, _, resolver in compiled if resolver is not None)
 
-    def fill(scope: Scope) -> Any:
-        result = base.copy()
-        for key, resolver in dynamic:
-            result[key] = resolver(scope)
-        return result
+    def expression(self, source: str, found: Expression) -> Evaluator:
+        """What computes one expression of a string."""
+        for path, optional in references(found):
+            self._found[path] = self._found.get(path, True) and optional
+        self._metered = self._metered or not isinstance(found, Reference)
+        return evaluator(source, found)
 
-    return base, fill if dynamic else None
+    def _container(self, value: Any, items: Any, where: Any) -> tuple[Any, Evaluator | None]:
+        compiled = [(key, item, *self.value(item, (*where, key))) for key, item in items]
+        if all(constant is item and compute is None for _, item, constant, compute in compiled):
+            return value, None
+        base = value.copy()
+        for key, _, constant, _ in compiled:
+            base[key] = constant
+        dynamic = tuple((key, compute) for key, _, _, compute in compiled if compute is not None)
+
+        def fill(scope: Scope, evaluation: Evaluation) -> Any:
+            result = base.copy()
+            for key, compute in dynamic:
+                result[key] = compute(scope, evaluation)
+            return result
+
+        return base, fill if dynamic else None
+
+    def _text(self, source: str, where: tuple[str | int, ...]) -> tuple[Any, Evaluator | None]:
+        try:
+            parts = list(self._split(source))
+        except ExpressionError as error:
+            if not where:
+                raise
+            place = Path(root=str(where[0]), keys=where[1:])
+            raise ExpressionError(f"{place}: {error}") from None
+        if all(isinstance(part, str) for part in parts):
+            return "".join(str(part) for part in parts), None
+        if len(parts) == 1 and not isinstance(parts[0], str):
+            return None, self.expression(source, parts[0])
+        self._metered = True
+        written = tuple(part if isinstance(part, str) else self._part(source, part) for part in parts)
+        return None, _joiner(source, written)
+
+    def _split(self, source: str) -> Iterator[str | Expression]:
+        """The parts of a text, as long as there are not too many expressions."""
+        for part in split(source):
+            self._expressions += not isinstance(part, str)
+            if self._expressions > MAX_EXPRESSIONS:
+                raise ExpressionError(f"the value has more than {MAX_EXPRESSIONS:,} expressions; split it")
+            yield part
+
+    def _part(self, source: str, found: Expression) -> Evaluator:
+        """What computes the text of an expression that stands amid text."""
+        compute = self.expression(source, found)
+
+        def write(scope: Scope, evaluation: Evaluation) -> str:
+            value = compute(scope, evaluation)
+            try:
+                return text(value, evaluation)
+            except Fault as fault:
+                if isinstance(found, Reference):
+                    raise ExpressionError(f"{{{{ {found.path} }}}}: {fault.problem}") from None
+                raise error_at(source, found.position, fault.problem) from None
+
+        return write
 
 
-def _compile_text(text: str, where: tuple[str | int, ...], found: dict[Path, None]) -> tuple[Any, Resolver | None]:
-    try:
-        parts = list(_split(text))
-    except ExpressionError as error:
-        if not where:
-            raise
-        place = Path(root=str(where[0]), keys=where[1:])
-        raise ExpressionError(f"{place}: {error}") from None
-    for part in parts:
-        if isinstance(part, Path):
-            found[part] = None
-    if all(isinstance(part, str) for part in parts):
-        return "".join(str(part) for part in parts), None
-    if len(parts) == 1 and isinstance(parts[0], Path):
-        return None, _reader(parts[0])
-    return None, _joiner(tuple(part if isinstance(part, str) else (part, _reader(part)) for part in parts))
+def split(source: str) -> Iterator[str | Expression]:
+    """Literal text and expressions in turn; no part is empty.
 
-
-def _split(text: str) -> Iterator[str | Expression]:
-    """Literal text and expressions in turn; no part is empty."""
+    Raises:
+        ExpressionError: an expression that cannot be read.
+    """
     position = 0
-    while match := _OPEN.search(text, position):
-        backslashes = len(match[1])
+    while (braces := source.find("{{", position)) >= 0:
+        plain = source[position:braces].rstrip("\\")
+        backslashes = braces - position - len(plain)
         escaped = backslashes % 2 == 1
-        literal = text[position : match.start()] + "\\" * (backslashes // 2) + ("{{" if escaped else "")
+        literal = plain + "\\" * (backslashes // 2) + ("{{" if escaped else "")
         if literal:
             yield literal
-        position = match.end()
+        position = braces + 2
         if not escaped:
-            expression, position = parse(text, position)
+            expression, position = parse(source, position)
             yield expression
-    if position < len(text):
-        yield text[position:]
+    if position < len(source):
+        yield source[position:]
 
 
-def _reader(path: Path) -> Resolver:
-    """Looks a path up. Only objects have keys and only lists have indexes: nothing else is ever asked for an item."""
-    hops: tuple[tuple[str | int, Any], ...] = tuple(
-        (key, _OBJECT if isinstance(key, str) else _LIST) for key in (path.root, *path.keys)
-    )
-
-    def read(scope: Scope) -> Any:
-        value: Any = scope
-        for depth, (key, container) in enumerate(hops):
-            if not isinstance(value, container):
-                raise _missing(path, depth, value)
-            try:
-                value = value[key]
-            except LookupError:
-                raise _missing(path, depth, value) from None
-        return value
-
-    return read
+def _resolver(compute: Evaluator, metered: bool) -> Resolver:
+    if metered:
+        return lambda scope: compute(scope, Evaluation())
+    # Paths alone cost nothing, so they share one evaluation and no step pays for making one.
+    free = Evaluation()
+    return lambda scope: compute(scope, free)
 
 
-def _joiner(parts: tuple[str | tuple[Expression, Resolver], ...]) -> Resolver:
-    def join(scope: Scope) -> str:
-        return "".join(part if isinstance(part, str) else _text(part[0], part[1](scope)) for part in parts)
+def _joiner(source: str, parts: tuple[str | Evaluator, ...]) -> Evaluator:
+    size = sum(len(part) for part in parts if isinstance(part, str))
+
+    def join(scope: Scope, evaluation: Evaluation) -> str:
+        try:
+            evaluation.build(size)
+        except Fault as fault:
+            raise error_at(source, 0, fault.problem) from None
+        return "".join([part if isinstance(part, str) else part(scope, evaluation) for part in parts])
 
     return join
-
-
-def _text(path: Path, value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ExpressionError(f"{{{{ {path} }}}}: its value cannot be part of a text: {error}") from None
-
-
-def _missing(path: Path, depth: int, value: Any) -> ExpressionError:
-    """The error for the part of the path at `depth`, which `value` does not have."""
-    keys: tuple[str | int, ...] = (path.root, *path.keys)
-    holder = str(Path(root=path.root, keys=path.keys[: depth - 1])) if depth else "the scope"
-    part = f"index {keys[depth]}" if isinstance(keys[depth], int) else f'"{keys[depth]}"'
-    return ExpressionError(f"{{{{ {path} }}}}: {holder} has no {part}; {_contents(value)}")
-
-
-def _contents(value: Any) -> str:
-    if isinstance(value, _OBJECT):
-        names = [str(key) for key in value]
-        more = f" and {len(names) - _SHOWN_KEYS} more" if len(names) > _SHOWN_KEYS else ""
-        return f"it has {', '.join(names[:_SHOWN_KEYS])}{more}" if names else "it is an empty object"
-    if isinstance(value, _LIST):
-        return f"it is a list of {len(value)}"
-    if value is None:
-        return "it is null"
-    kinds = {str: "a string", bool: "a boolean", int: "a number", float: "a number"}
-    return f"it is {kinds.get(type(value), type(value).__name__)}"

@@ -18,8 +18,20 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from orchestrator.ledger.statement import Statement
-from orchestrator.ledger.tables import OPEN
+from orchestrator.ledger.fragments import EVENTS, SUCCEED, SUCCEEDED_EVENT, SUCCESSORS, statement
+from orchestrator.model.exits import UNMET
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Woken:
+    """What a claim finds on a step that was let go of before, or that can only fail."""
+
+    #: Its join can never be met.
+    unmet: bool
+    resume: Any
+    #: due, body, child, signal or broken.
+    by: str | None
+    error: dict[str, Any] | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +44,8 @@ class Claim:
     owner: str
     #: Failed attempts so far: the retry budget that is used up.
     failures: int = 0
+    #: Why a step was woken that had been waiting, and what it has to remember; None for all others.
+    woken: Woken | None = None
 
     def token(self) -> dict[str, Any]:
         """The parameters that every settling statement matches."""
@@ -46,6 +60,8 @@ class Facts:
     input: Any
     correlation_id: str | None
     labels: dict[str, str]
+    #: The execution whose step waits for this one's end.
+    parent_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,26 +80,8 @@ class Settled:
     status: str = ""
 
 
-def _sql(statement: str) -> Statement:
-    return Statement(statement.replace("<open>", OPEN))
-
-
-_STILL_HELD = (
-    "execution_id = :execution AND path = :path AND status = 'running' AND attempt = :attempt AND owner = :owner"
-)
-_SUCCEED = f"""
-    UPDATE orchestrator.step SET status = 'succeeded', output = CAST(:output AS jsonb), owner = NULL, due_at = NULL,
-           settled_at = clock_timestamp()
-    WHERE {_STILL_HELD} RETURNING tenant, halt, output
-"""
-_SUCCEEDED_EVENT = """
-    SELECT CAST(:execution AS uuid), tenant, 'step_succeeded', CAST(:path AS text), CAST(:attempt AS int),
-           jsonb_build_object('output', output) FROM d
-"""
-_EVENTS = "INSERT INTO orchestrator.event (execution_id, tenant, type, path, attempt, data)"
-
 #: A ready step becomes running for one owner. `want` is the execution's status in which it may.
-CLAIM = _sql(f"""
+CLAIM = statement(f"""
 WITH c AS (
     UPDATE orchestrator.step s SET status = 'running', attempt = s.attempt + 1, owner = :owner,
            transactional = :transactional, ready_xid = NULL, started_at = clock_timestamp(),
@@ -91,18 +89,19 @@ WITH c AS (
     FROM orchestrator.execution x
     WHERE s.execution_id = :execution AND s.path = :path AND s.status = 'ready' AND NOT s.halt
       AND x.id = s.execution_id AND x.status = :want
-    RETURNING s.attempt, s.failures, x.tenant, x.input, x.correlation_id, x.labels
-), e AS ({_EVENTS}
+    RETURNING s.attempt, s.failures, x.tenant, x.input, x.correlation_id, x.labels, x.parent_id,
+              s.exit, s.resume, s.woken_by, s.error
+), e AS ({EVENTS}
     SELECT CAST(:execution AS uuid), tenant, 'step_started', :path, attempt,
            jsonb_build_object('owner', CAST(:owner AS text)) FROM c
 )
-SELECT attempt, failures, tenant, input, correlation_id, labels FROM c
+SELECT attempt, failures, tenant, input, correlation_id, labels, parent_id, exit, resume, woken_by, error FROM c
 """)
 
 #: Ends a step and goes on with its only successor in one statement. The successor's row does not exist yet: if it
 #: does, or the execution was flagged, nothing is claimed and the caller goes the long way.
-SETTLE_AND_CLAIM = _sql(f"""
-WITH d AS ({_SUCCEED}),
+SETTLE_AND_CLAIM = statement(f"""
+WITH d AS ({SUCCEED}),
 c AS (
     INSERT INTO orchestrator.step (execution_id, path, tenant, status, attempt, owner, queue, transactional, ready_at,
                                    started_at, due_at)
@@ -111,7 +110,7 @@ c AS (
     FROM d
     WHERE NOT d.halt AND EXISTS (SELECT FROM orchestrator.execution WHERE id = :execution AND status = 'running')
     ON CONFLICT DO NOTHING RETURNING tenant
-), e AS ({_EVENTS} {_SUCCEEDED_EVENT}
+), e AS ({EVENTS} {SUCCEEDED_EVENT}
     UNION ALL
     SELECT CAST(:execution AS uuid), tenant, 'step_started', :next, 1, jsonb_build_object('owner', CAST(:owner AS text))
     FROM c
@@ -119,17 +118,10 @@ c AS (
 SELECT (SELECT halt FROM d) AS halt, EXISTS (SELECT FROM c) AS claimed
 """)
 
-#: Ends a step and inserts every successor: ready with one parent, blocked with several (ledger/joins.py says why).
-SETTLE_AND_SPREAD = _sql(f"""
-WITH d AS ({_SUCCEED}),
-n AS (
-    INSERT INTO orchestrator.step (execution_id, path, tenant, status, queue, parents, ready_xid, ready_at)
-    SELECT :execution, r.path, d.tenant, r.status, r.queue, r.parents,
-           CASE r.status WHEN 'ready' THEN pg_current_xact_id() END, clock_timestamp()
-    FROM d, jsonb_to_recordset(CAST(:successors AS jsonb)) AS r(path text, status text, queue text, parents jsonb)
-    WHERE NOT d.halt AND EXISTS (SELECT FROM orchestrator.execution WHERE id = :execution AND status = 'running')
-    ON CONFLICT DO NOTHING RETURNING path, status, tenant
-), e AS ({_EVENTS} {_SUCCEEDED_EVENT}
+#: Ends a step and inserts its successors.
+SETTLE_AND_SPREAD = statement(f"""
+WITH d AS ({SUCCEED.replace("woken_by = NULL", "woken_by = NULL, exit = :exit")}),
+n AS ({SUCCESSORS}), e AS ({EVENTS} {SUCCEEDED_EVENT}
     UNION ALL SELECT CAST(:execution AS uuid), tenant, 'step_' || status, path, NULL, NULL FROM n
 )
 SELECT (SELECT halt FROM d) AS halt, (SELECT array_agg(path ORDER BY path) FROM n WHERE status = 'ready') AS ready
@@ -137,8 +129,8 @@ SELECT (SELECT halt FROM d) AS halt, (SELECT array_agg(path ORDER BY path) FROM 
 
 #: Ends a last step, and with it the execution if no other open row is visible. Two last steps that do not see each
 #: other leave it to `executions.FINISH`, which each calls after its commit.
-SETTLE_AND_FINISH = _sql(f"""
-WITH d AS ({_SUCCEED}),
+SETTLE_AND_FINISH = statement(f"""
+WITH d AS ({SUCCEED.replace("woken_by = NULL", "woken_by = NULL, exit = :exit")}),
 x AS (
     UPDATE orchestrator.execution SET status = 'succeeded', output = CAST(:result AS jsonb),
            settled_at = clock_timestamp()
@@ -146,7 +138,7 @@ x AS (
     WHERE id = :execution AND status = 'running' AND NOT d.halt AND NOT EXISTS (
         SELECT FROM orchestrator.step WHERE execution_id = :execution AND path <> :path AND <open>)
     RETURNING execution.tenant, execution.status, execution.output
-), e AS ({_EVENTS} {_SUCCEEDED_EVENT}
+), e AS ({EVENTS} {SUCCEEDED_EVENT}
     UNION ALL
     SELECT CAST(:execution AS uuid), tenant, 'execution_' || status, NULL, NULL, jsonb_build_object('output', output)
     FROM x
@@ -154,77 +146,9 @@ x AS (
 SELECT (SELECT halt FROM d) AS halt, (SELECT status FROM x) AS finished
 """)
 
-#: Ends an attempt that another will follow. Not if the execution is flagged meanwhile: then it is the last.
-SETTLE_RETRY = _sql(f"""
-WITH d AS (
-    UPDATE orchestrator.step s SET owner = NULL, failures = s.failures + 1, error = CAST(:error AS jsonb),
-           status = CASE WHEN s.halt OR x.status <> :want THEN 'failed' ELSE 'retrying' END,
-           due_at = CASE WHEN s.halt OR x.status <> :want THEN NULL
-                         ELSE clock_timestamp() + CAST(:delay AS float8) * interval '1 second' END,
-           settled_at = CASE WHEN s.halt OR x.status <> :want THEN clock_timestamp() END
-    FROM orchestrator.execution x
-    WHERE x.id = s.execution_id AND s.execution_id = :execution AND s.path = :path AND s.status = 'running'
-      AND s.attempt = :attempt AND s.owner = :owner
-    RETURNING s.tenant, s.halt, s.status, s.error, s.due_at
-), e AS ({_EVENTS}
-    SELECT CAST(:execution AS uuid), tenant, 'step_' || status, CAST(:path AS text), CAST(:attempt AS int),
-           jsonb_build_object('error', error, 'due_at', due_at) FROM d
-)
-SELECT halt, status FROM d
-""")
-
-#: Ends a step as failed for good and flags its execution.
-SETTLE_FAILED = _sql(f"""
-WITH d AS (
-    UPDATE orchestrator.step SET owner = NULL, failures = failures + 1, error = CAST(:error AS jsonb),
-           status = :outcome, due_at = NULL, settled_at = clock_timestamp()
-    WHERE {_STILL_HELD} RETURNING tenant, halt, status, error
-), x AS (
-    UPDATE orchestrator.execution SET status = 'failing',
-           error = CAST(:error AS jsonb) || jsonb_build_object('step', CAST(:path AS text))
-    FROM d WHERE id = :execution AND execution.status = 'running' RETURNING execution.tenant, execution.error
-), e AS ({_EVENTS}
-    SELECT CAST(:execution AS uuid), tenant, 'step_' || status, CAST(:path AS text), CAST(:attempt AS int),
-           jsonb_build_object('error', error) FROM d
-    UNION ALL
-    SELECT CAST(:execution AS uuid), tenant, 'execution_failing', NULL, NULL, jsonb_build_object('error', error) FROM x
-)
-SELECT halt, status FROM d
-""")
-
-#: Ends a compensation, readies the one behind it, or with the last one ends the execution.
-SETTLE_UNDO = _sql(f"""
-WITH d AS (
-    UPDATE orchestrator.step SET owner = NULL, output = CAST(:output AS jsonb), error = CAST(:error AS jsonb),
-           status = :outcome, due_at = NULL, settled_at = clock_timestamp()
-    WHERE {_STILL_HELD} RETURNING tenant, halt, status, output, error
-), n AS (
-    UPDATE orchestrator.step SET status = 'ready', ready_xid = pg_current_xact_id(), ready_at = clock_timestamp()
-    FROM d
-    WHERE execution_id = :execution AND step.status = 'blocked' AND undoes IS NOT NULL
-      AND parents = jsonb_build_array(CAST(:path AS text))
-    RETURNING path, step.tenant
-), x AS (
-    UPDATE orchestrator.execution SET settled_at = clock_timestamp(),
-           status = CASE WHEN d.status = 'failed' OR EXISTS (
-               SELECT FROM orchestrator.step WHERE execution_id = :execution AND undoes IS NOT NULL
-                  AND step.status = 'failed') THEN 'compensation_failed' ELSE 'compensated' END
-    FROM d
-    WHERE id = :execution AND execution.status = 'compensating' AND NOT EXISTS (
-        SELECT FROM orchestrator.step WHERE execution_id = :execution AND path <> :path AND step.<open>)
-    RETURNING execution.tenant, execution.status
-), e AS ({_EVENTS}
-    SELECT CAST(:execution AS uuid), tenant, 'step_' || status, CAST(:path AS text), CAST(:attempt AS int),
-           jsonb_strip_nulls(jsonb_build_object('error', error)) || jsonb_build_object('output', output) FROM d
-    UNION ALL SELECT CAST(:execution AS uuid), tenant, 'step_ready', path, NULL, NULL FROM n
-    UNION ALL SELECT CAST(:execution AS uuid), tenant, 'execution_' || status, NULL, NULL, NULL FROM x
-)
-SELECT (SELECT halt FROM d) AS halt, (SELECT array_agg(path) FROM n) AS ready, (SELECT status FROM x) AS finished
-""")
-
 #: A late owner's result was dropped: kept for whoever asks why.
 FENCED = text(f"""
-{_EVENTS} SELECT :execution, tenant, 'attempt_fenced', :path, :attempt,
+{EVENTS} SELECT :execution, tenant, 'attempt_fenced', :path, :attempt,
        jsonb_build_object('owner', CAST(:owner AS text))
 FROM orchestrator.execution WHERE id = :execution
 """)
@@ -257,8 +181,13 @@ def claim(
 
 def taken(row: Sequence[Any], execution_id: str, path: str, owner: str) -> tuple[Claim, Facts]:
     """A row of CLAIM as a claim, and what its activity may know."""
-    held = Claim(execution_id=execution_id, path=path, attempt=row[0], owner=owner, failures=row[1])
-    return held, Facts(tenant=row[2], input=row[3], correlation_id=row[4], labels=row[5])
+    attempt, failures, tenant, value, correlation_id, labels, parent_id, exit_by, resume, woken_by, error = row
+    woken = None
+    if exit_by is not None or resume is not None or woken_by is not None:
+        woken = Woken(unmet=exit_by == UNMET, resume=resume, by=woken_by, error=error)
+    held = Claim(execution_id=execution_id, path=path, attempt=attempt, owner=owner, failures=failures, woken=woken)
+    parent = None if parent_id is None else str(parent_id)
+    return held, Facts(tenant=tenant, input=value, correlation_id=correlation_id, labels=labels, parent_id=parent)
 
 
 def settle_and_claim(
@@ -286,36 +215,22 @@ def settle_and_claim(
     return None if row is None or row[0] is None else Settled(halted=row[0], claimed=row[1])
 
 
-def settle_and_spread(connection: Connection, held: Claim, output: str, *, successors: str) -> Settled | None:
-    """Record success and insert the successors' rows (a JSON array of them); None means fenced."""
-    row = SETTLE_AND_SPREAD.first(connection, {**held.token(), "output": output, "successors": successors})
+def settle_and_spread(
+    connection: Connection, held: Claim, output: str, *, successors: str, exit_by: str | None = None
+) -> Settled | None:
+    """Record success, by an exit, and insert the successors' rows (a JSON array of them); None means fenced."""
+    row = SETTLE_AND_SPREAD.first(
+        connection, {**held.token(), "output": output, "successors": successors, "exit": exit_by}
+    )
     return None if row is None or row[0] is None else Settled(halted=row[0], ready=tuple(row[1] or ()))
 
 
-def settle_and_finish(connection: Connection, held: Claim, output: str, *, result: str) -> Settled | None:
-    """Record success of a last step, and `result` as the execution's output if it was the last; None means fenced."""
-    row = SETTLE_AND_FINISH.first(connection, {**held.token(), "output": output, "result": result})
-    return None if row is None or row[0] is None else Settled(halted=row[0], finished=row[1])
-
-
-def settle_retry(connection: Connection, held: Claim, error: str, *, delay: float, want: str) -> Settled | None:
-    """Record a failed attempt, to be followed by another `delay` seconds later; None means fenced."""
-    row = SETTLE_RETRY.first(connection, {**held.token(), "error": error, "delay": delay, "want": want})
-    return None if row is None else Settled(halted=row[0], status=row[1])
-
-
-def settle_failed(connection: Connection, held: Claim, error: str, *, outcome: str) -> Settled | None:
-    """Record that a step has failed for good (`failed` or `timed_out`) and flag its execution; None means fenced."""
-    row = SETTLE_FAILED.first(connection, {**held.token(), "error": error, "outcome": outcome})
-    return None if row is None else Settled(halted=row[0], status=row[1])
-
-
-def settle_undo(
-    connection: Connection, held: Claim, *, outcome: str, output: str | None, error: str | None
+def settle_and_finish(
+    connection: Connection, held: Claim, output: str, *, result: str, exit_by: str | None = None
 ) -> Settled | None:
-    """Record how a compensation ended (`succeeded` or `failed`) and ready the next; None means fenced."""
-    row = SETTLE_UNDO.first(connection, {**held.token(), "outcome": outcome, "output": output, "error": error})
-    return None if row is None or row[0] is None else Settled(halted=row[0], ready=tuple(row[1] or ()), finished=row[2])
+    """Record success of a last step, and `result` as the execution's output if it was the last; None means fenced."""
+    row = SETTLE_AND_FINISH.first(connection, {**held.token(), "output": output, "result": result, "exit": exit_by})
+    return None if row is None or row[0] is None else Settled(halted=row[0], finished=row[1])
 
 
 def record_fenced(connection: Connection, held: Claim) -> None:

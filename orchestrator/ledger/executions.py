@@ -33,6 +33,8 @@ class NewExecution:
     start_at: datetime | None = None
     #: Seconds that it may take; None is unlimited.
     timeout: float | None = None
+    #: The execution and the path of the step that waits for this one; its deadline is this one's too.
+    parent: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,16 +51,18 @@ START = text("""
 WITH r AS (
     SELECT * FROM jsonb_to_recordset(CAST(:executions AS jsonb)) AS r(
         id uuid, input jsonb, input_hash text, idempotency_key text, correlation_id text, labels jsonb, actor text,
-        start_at timestamptz, timeout float8)
+        start_at timestamptz, timeout float8, parent_id uuid, parent_path text)
 ), x AS (
     INSERT INTO orchestrator.execution (id, tenant, definition_id, definition_name, definition_version, status, input,
-        input_hash, idempotency_key, correlation_id, labels, actor, start_at, deadline)
+        input_hash, idempotency_key, correlation_id, labels, actor, start_at, deadline, parent_id, parent_path)
     SELECT r.id, :tenant, :definition, :name, :version,
            CASE WHEN r.start_at > clock_timestamp() THEN 'created' ELSE 'running' END,
            -- jsonb_to_recordset makes a JSON null an SQL one.
            coalesce(r.input, 'null'::jsonb), r.input_hash, r.idempotency_key,
            r.correlation_id, coalesce(r.labels, '{}'::jsonb), r.actor, r.start_at,
-           greatest(r.start_at, clock_timestamp()) + r.timeout * interval '1 second'
+           least(greatest(r.start_at, clock_timestamp()) + r.timeout * interval '1 second',
+                 (SELECT p.deadline FROM orchestrator.execution p WHERE p.id = r.parent_id)),
+           r.parent_id, r.parent_path
     FROM r ORDER BY r.idempotency_key COLLATE "C", r.id
     ON CONFLICT DO NOTHING RETURNING id, tenant, status, start_at, actor
 ), s AS (
@@ -117,16 +121,9 @@ WITH x AS (
 SELECT id FROM x
 """)
 
-OUTPUTS = text("""
-SELECT path, output FROM orchestrator.step WHERE execution_id = :execution AND path = ANY(:paths)
-  AND status = 'succeeded'
-""")
-
-#: What a step left, for its compensation.
-STEP_RESULT = text("SELECT output, error FROM orchestrator.step WHERE execution_id = :execution AND path = :path")
-
 ABOUT = text("""
-SELECT definition_id, tenant, status, input, correlation_id, labels FROM orchestrator.execution WHERE id = :execution
+SELECT definition_id, tenant, status, input, correlation_id, labels, parent_id, rollback, state
+FROM orchestrator.execution WHERE id = :execution
 """)
 
 
@@ -178,6 +175,8 @@ def _records(executions: Sequence[NewExecution]) -> str:
             "start_at": new.start_at.isoformat() if new.start_at else None,
             "timeout": new.timeout,
         }
+        if new.parent is not None:
+            rest |= {"parent_id": new.parent[0], "parent_path": new.parent[1]}
         records.append(f'{json.dumps(rest)[:-1]}, "input": {new.input}}}')
     return f"[{','.join(records)}]"
 
@@ -203,18 +202,6 @@ def flag_failing(connection: Connection, execution_id: str, error: str) -> bool:
     return connection.execute(FLAG_FAILING, {"execution": execution_id, "error": error}).first() is not None
 
 
-def outputs(connection: Connection, execution_id: str, paths: Sequence[str]) -> dict[str, Any]:
-    """path -> output of those of the steps that have succeeded."""
-    rows = connection.execute(OUTPUTS, {"execution": execution_id, "paths": list(paths)})
-    return {row[0]: row[1] for row in rows}
-
-
-def step_result(connection: Connection, execution_id: str, path: str) -> tuple[Any, Any]:
-    """Output and error that a step left; None for what it has not."""
-    row = connection.execute(STEP_RESULT, {"execution": execution_id, "path": path}).first()
-    return (row[0], row[1]) if row else (None, None)
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class About:
     """An execution's own row, as far as the engine needs it."""
@@ -225,6 +212,12 @@ class About:
     input: Any
     correlation_id: str | None
     labels: dict[str, str]
+    #: The execution whose step waits for this one's end.
+    parent_id: str | None
+    #: Whether a failure undoes what was done.
+    rollback: bool
+    #: Of a machine: where it stands.
+    state: str | None
 
 
 def about(connection: Connection, execution_id: str) -> About | None:
@@ -233,5 +226,13 @@ def about(connection: Connection, execution_id: str) -> About | None:
     if row is None:
         return None
     return About(
-        definition_id=str(row[0]), tenant=row[1], status=row[2], input=row[3], correlation_id=row[4], labels=row[5]
+        definition_id=str(row[0]),
+        tenant=row[1],
+        status=row[2],
+        input=row[3],
+        correlation_id=row[4],
+        labels=row[5],
+        parent_id=None if row[6] is None else str(row[6]),
+        rollback=row[7],
+        state=row[8],
     )

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, text
 
-from orchestrator.ledger.tables import OPEN
+from orchestrator.ledger.tables import FINAL, OPEN
 from orchestrator.model.identity import undo_path
 from orchestrator.model.snapshot import Attempted
 from orchestrator.model.state import StepStatus
@@ -25,7 +25,7 @@ WITH h AS (
            status = CASE status WHEN 'running' THEN status ELSE 'cancelled' END,
            due_at = CASE status WHEN 'running' THEN due_at END,
            settled_at = CASE status WHEN 'running' THEN NULL ELSE clock_timestamp() END
-    WHERE execution_id = :execution AND undoes IS NULL AND NOT halt AND {OPEN}
+    WHERE execution_id = :execution AND undoes IS NULL AND NOT halt AND {OPEN} AND starts_with(path, :inner)
     RETURNING path, status, tenant, attempt
 ), e AS (
     INSERT INTO orchestrator.event (execution_id, tenant, type, path, attempt)
@@ -45,11 +45,15 @@ ORDER BY (SELECT max(e.id) FROM orchestrator.event e WHERE e.execution_id = s.ex
 _DRAINED = f"""
     id = :execution AND status IN ('failing', 'cancelling', 'timing_out') AND NOT EXISTS (
         SELECT FROM orchestrator.step WHERE execution_id = :execution AND undoes IS NULL AND {OPEN})
+    AND NOT EXISTS (SELECT FROM orchestrator.execution c WHERE c.parent_id = :execution AND c.status NOT IN ({FINAL}))
 """
 
+#: `after` succeeded, for an execution that its parent takes back, or any of the flags.
 BEGIN_UNDO = text(f"""
 WITH x AS (
-    UPDATE orchestrator.execution SET status = 'compensating' WHERE {_DRAINED} RETURNING id, tenant
+    UPDATE orchestrator.execution SET status = 'compensating', settled_at = NULL
+    WHERE id = :execution AND CASE WHEN :after = 'succeeded' THEN status = 'succeeded' ELSE {_DRAINED} END
+    RETURNING id, tenant
 ), n AS (
     INSERT INTO orchestrator.step (execution_id, path, tenant, status, undoes, parents, queue, ready_xid, ready_at)
     SELECT x.id, r.path, x.tenant, r.status, r.undoes, r.parents, r.queue,
@@ -79,16 +83,22 @@ SELECT status FROM x
 #: Attempts that still run, and rows that a drain did not see.
 LEFT = text(f"""
 SELECT count(*) FILTER (WHERE status = 'running'), count(*) FILTER (WHERE NOT halt) FROM orchestrator.step
-WHERE execution_id = :execution AND undoes IS NULL AND {OPEN}
+WHERE execution_id = :execution AND undoes IS NULL AND {OPEN} AND starts_with(path, :inner)
 """)
 
 
-def drain(connection: Connection, execution_id: str) -> int:
-    """Halt every open forward step of a flagged execution; the number of attempts that still run."""
+def drain(connection: Connection, execution_id: str, inner: str = "") -> int:
+    """Halt every open forward step of a flagged execution; the number of attempts that still run.
+
+    Args:
+        inner: halt only steps whose paths begin with this: a body that is broken off. Its rows come from settles of its
+            own steps only, so that a new snapshot without any that is not halted is final here too.
+    """
+    where = {"execution": execution_id, "inner": inner}
     while True:
-        connection.execute(DRAIN, {"execution": execution_id})
+        connection.execute(DRAIN, where)
         # A new snapshot: a drain that waited for a settle has halted nothing and yet did not see what that inserted.
-        running, unseen = connection.execute(LEFT, {"execution": execution_id}).one()
+        running, unseen = connection.execute(LEFT, where).one()
         if not unseen:
             return int(running)
 
@@ -101,11 +111,12 @@ def attempted(connection: Connection, execution_id: str) -> list[Attempted]:
     ]
 
 
-def begin_undo(connection: Connection, execution_id: str, undo: Sequence[tuple[str, str]]) -> bool:
+def begin_undo(connection: Connection, execution_id: str, undo: Sequence[tuple[str, str]], *, after: str = "") -> bool:
     """Start compensating a drained execution, if nobody else did and no attempt still runs.
 
     Args:
         undo: path of the step to undo and queue of its compensation, in order; each waits for the one before it.
+        after: `succeeded`, for an execution that has ended well.
     """
     rows = []
     for index, (path, queue) in enumerate(undo):
@@ -114,7 +125,8 @@ def begin_undo(connection: Connection, execution_id: str, undo: Sequence[tuple[s
             rows.append(row | {"status": StepStatus.READY})
         else:
             rows.append(row | {"status": StepStatus.BLOCKED, "parents": [undo_path(undo[index - 1][0])]})
-    return connection.execute(BEGIN_UNDO, {"execution": execution_id, "rows": json.dumps(rows)}).first() is not None
+    parameters = {"execution": execution_id, "rows": json.dumps(rows), "after": after}
+    return connection.execute(BEGIN_UNDO, parameters).first() is not None
 
 
 def end(connection: Connection, execution_id: str) -> str | None:

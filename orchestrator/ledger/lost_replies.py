@@ -17,7 +17,8 @@ SELECT status, attempt, owner FROM orchestrator.step WHERE execution_id = :execu
 
 #: After a lost reply: what CLAIM would have returned, if it was carried out.
 ADOPT = text("""
-SELECT s.attempt, s.failures, x.tenant, x.input, x.correlation_id, x.labels
+SELECT s.attempt, s.failures, x.tenant, x.input, x.correlation_id, x.labels, x.parent_id,
+       s.exit, s.resume, s.woken_by, s.error
 FROM orchestrator.step s JOIN orchestrator.execution x ON x.id = s.execution_id
 WHERE s.execution_id = :execution AND s.path = :path AND s.status = 'running' AND s.owner = :owner
 """)

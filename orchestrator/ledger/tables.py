@@ -6,96 +6,74 @@ parallel branches would meet there. The statements guard existence themselves: a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
     Column,
-    DateTime,
     ForeignKey,
     Identity,
     Index,
     Integer,
-    MetaData,
     PrimaryKeyConstraint,
     Table,
     Text,
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, DOMAIN, JSONB
-from sqlalchemy.types import UserDefinedType
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-from orchestrator.model.state import FINAL_EXECUTIONS, SETTLED_STEPS, ExecutionStatus, StepStatus
-
-SCHEMA = "orchestrator"
-metadata = MetaData(
-    schema=SCHEMA,
-    naming_convention={"pk": "pk_%(table_name)s", "ix": "ix_%(table_name)s_%(column_0_N_name)s"},
+from orchestrator.ledger.schema import (
+    FINAL,
+    NOW,
+    OPEN,
+    SCHEMA,
+    SETTLED,
+    TIME,
+    Snapshot,
+    Xid8,
+    metadata,
+    sql_list,
+    status_domain,
+    tenant_column,
 )
+from orchestrator.ledger.signal_tables import signal, signal_delivery
+from orchestrator.model.state import ExecutionStatus, StepStatus
 
+__all__ = [
+    "FINAL",
+    "OPEN",
+    "SCHEMA",
+    "SETTLED",
+    "definition",
+    "event",
+    "execution",
+    "idempotency_record",
+    "metadata",
+    "probe",
+    "schedule_fire",
+    "secret",
+    "signal",
+    "signal_delivery",
+    "sql_list",
+    "step",
+    "worker",
+]
 
-class Xid8(UserDefinedType[str]):
-    """A 64-bit transaction id: comparable with snapshots, never reused."""
-
-    cache_ok = True
-
-    def get_col_spec(self, **_: Any) -> str:
-        return "xid8"
-
-
-class Snapshot(UserDefinedType[str]):
-    """Which transactions were visible at a moment (pg_snapshot)."""
-
-    cache_ok = True
-
-    def get_col_spec(self, **_: Any) -> str:
-        return "pg_snapshot"
-
-
-def sql_list(values: Iterable[str]) -> str:
-    """'a', 'b': constants of our own for the inside of IN (...)."""
-    return ", ".join(f"'{value}'" for value in sorted(values))
-
-
-#: An open step. `step_settled_iff_settled_at` makes it the same as a list of the open statuses, which would cost every
-#: insert and update the parsing of that list again, wherever it stands in an index.
-OPEN = "settled_at IS NULL"
-SETTLED = sql_list(SETTLED_STEPS)
-FINAL = sql_list(FINAL_EXECUTIONS)
-
-_now = text("clock_timestamp()")
-_time = DateTime(timezone=True)
-
-
-def _status(name: str, values: Iterable[str]) -> DOMAIN:
-    """A domain: its check is kept parsed for the session, where a CHECK constraint is parsed by every statement."""
-    check = f"VALUE IN ({sql_list(values)})"
-    return DOMAIN(name, Text(), check=check, constraint_name=f"{name}_known", metadata=metadata)
-
-
-_execution_status = _status("execution_status", ExecutionStatus)
-_step_status = _status("step_status", StepStatus)
-
-
-def _tenant() -> Column[str]:
-    return Column("tenant", Text, nullable=False)
-
+_execution_status = status_domain("execution_status", ExecutionStatus)
+_step_status = status_domain("step_status", StepStatus)
 
 definition = Table(
     "definition",
     metadata,
     Column("id", Uuid, primary_key=True),
-    _tenant(),
+    tenant_column(),
     Column("name", Text, nullable=False),
     Column("version", Integer, nullable=False),
     Column("status", Text, nullable=False, server_default=text("'published'")),
     Column("spec", JSONB, nullable=False),
     Column("checksum", Text, nullable=False),
-    Column("created_at", _time, nullable=False, server_default=_now),
+    Column("created_at", TIME, nullable=False, server_default=NOW),
     CheckConstraint("status IN ('draft', 'published', 'retired')", name="definition_status_known"),
     CheckConstraint("version >= 1", name="definition_version_positive"),
     Index("definition_version_unique", "tenant", "name", "version", unique=True),
@@ -105,7 +83,7 @@ execution = Table(
     "execution",
     metadata,
     Column("id", Uuid, primary_key=True),
-    _tenant(),
+    tenant_column(),
     Column("definition_id", Uuid, ForeignKey(definition.c.id, name="execution_definition"), nullable=False),
     Column("definition_name", Text, nullable=False),
     Column("definition_version", Integer, nullable=False),
@@ -118,10 +96,18 @@ execution = Table(
     Column("correlation_id", Text),
     Column("labels", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
     Column("actor", Text),
-    Column("start_at", _time),
-    Column("deadline", _time),
-    Column("created_at", _time, nullable=False, server_default=_now),
-    Column("settled_at", _time),
+    # The step that started this execution and waits for it; NULL for a detached one too.
+    Column("parent_id", Uuid),
+    Column("parent_path", Text(collation="C")),
+    # Of a machine: where it stands, and how many events it has accepted.
+    Column("state", Text),
+    Column("inbox", Integer, nullable=False, server_default=text("0")),
+    # Whether a failure undoes what was done; a step with `on_error: stop` says no.
+    Column("rollback", Boolean, nullable=False, server_default=text("true")),
+    Column("start_at", TIME),
+    Column("deadline", TIME),
+    Column("created_at", TIME, nullable=False, server_default=NOW),
+    Column("settled_at", TIME),
     CheckConstraint(f"(status IN ({FINAL})) = (settled_at IS NOT NULL)", name="execution_final_iff_settled_at"),
     CheckConstraint("idempotency_key <> ''", name="execution_idempotency_key_not_empty"),
     Index(
@@ -132,6 +118,8 @@ execution = Table(
         unique=True,
         postgresql_where=text("idempotency_key IS NOT NULL"),
     ),
+    CheckConstraint("(parent_id IS NULL) = (parent_path IS NULL)", name="execution_parent_has_path"),
+    Index("execution_children", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
     Index("execution_live", "id", postgresql_where=text(f"status NOT IN ({FINAL})")),
     Index(
         "execution_deadline",
@@ -149,12 +137,15 @@ step = Table(
     Column("execution_id", Uuid, nullable=False),
     # C collation: paths and owners are compared by byte, prefixes included.
     Column("path", Text(collation="C"), nullable=False),
-    _tenant(),
+    tenant_column(),
     Column("status", _step_status, nullable=False),
     # The path that this row is the compensation of.
     Column("undoes", Text(collation="C")),
-    # Of a blocked row: all steps that must settle first.
+    # Of a blocked row: all steps that must settle first, and, where that is not simply their success, [parent, exit]
+    # of each edge, and how many must have succeeded (0: it does not matter; NULL: all that were not skipped).
     Column("parents", JSONB),
+    Column("edges", JSONB),
+    Column("need", Integer),
     Column("queue", Text, nullable=False),
     Column("attempt", Integer, nullable=False, server_default=text("0")),
     # The retry budget is counted apart from attempts, which only ever grow: they are fencing tokens.
@@ -164,12 +155,21 @@ step = Table(
     # Whether the activity's effect commits with the record: then an attempt without success left nothing behind.
     Column("transactional", Boolean, nullable=False, server_default=text("false")),
     Column("ready_xid", Xid8),
-    Column("ready_at", _time),
-    Column("started_at", _time),
-    Column("due_at", _time),
-    Column("settled_at", _time),
+    Column("ready_at", TIME),
+    Column("started_at", TIME),
+    Column("due_at", TIME),
+    Column("settled_at", TIME),
     Column("output", JSONB),
     Column("error", JSONB),
+    # By which exit it ended (model/exits.py); NULL is the ordinary one. On a ready row `unmet`: it can only fail.
+    Column("exit", Text),
+    # Of a step that waits: for what (`body`, `child`, `signal`; NULL: for its time), and what it must remember.
+    Column("awaits", Text),
+    Column("wait_name", Text),
+    Column("correlation", Text),
+    Column("resume", JSONB),
+    # What woke it: due, body, child, signal, or broken (its body or child has failed with `error`).
+    Column("woken_by", Text),
     PrimaryKeyConstraint("execution_id", "path", name="pk_step"),
     CheckConstraint("(status = 'running') = (owner IS NOT NULL)", name="step_running_iff_owned"),
     CheckConstraint(f"(status IN ({SETTLED})) = (settled_at IS NOT NULL)", name="step_settled_iff_settled_at"),
@@ -179,6 +179,16 @@ step = Table(
     Index("step_blocked", "ready_at", postgresql_where=text("status = 'blocked'")),
     Index("step_owned", "owner", postgresql_where=text("status = 'running'")),
     Index("step_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    Index(
+        "step_waiting_for_signal",
+        "tenant",
+        "wait_name",
+        "correlation",
+        postgresql_where=text("status = 'waiting' AND awaits IN ('signal', 'event')"),
+    ),
+    Index(
+        "step_waiting_inside", "ready_at", postgresql_where=text("status = 'waiting' AND awaits IN ('body', 'child')")
+    ),
     Index("step_ready", "queue", "ready_at", postgresql_where=text("status = 'ready'")),
 )
 
@@ -188,13 +198,13 @@ event = Table(
     metadata,
     Column("execution_id", Uuid, nullable=False),
     Column("id", BigInteger, Identity(always=True), nullable=False),
-    _tenant(),
+    tenant_column(),
     Column("xid", Xid8, nullable=False, server_default=text("pg_current_xact_id()")),
     Column("type", Text, nullable=False),
     Column("path", Text(collation="C")),
     Column("attempt", Integer),
     Column("data", JSONB),
-    Column("at", _time, nullable=False, server_default=_now),
+    Column("at", TIME, nullable=False, server_default=NOW),
     PrimaryKeyConstraint("execution_id", "id", name="pk_event"),
 )
 
@@ -203,18 +213,18 @@ worker = Table(
     "worker",
     metadata,
     Column("boot_id", Text(collation="C"), primary_key=True),
-    _tenant(),
+    tenant_column(),
     Column("name", Text, nullable=False),
     Column("queues", ARRAY(Text), nullable=False),
     # Process ids of the live pool children, so that a release lost while the database was down is caught.
     Column("children", ARRAY(Integer), nullable=False),
     Column("pid", Integer, nullable=False),
-    Column("started_at", _time, nullable=False, server_default=_now),
-    Column("seen", _time, nullable=False, server_default=_now),
+    Column("started_at", TIME, nullable=False, server_default=NOW),
+    Column("seen", TIME, nullable=False, server_default=NOW),
     # Since when it has been heard without a gap: only such a node may bury others.
-    Column("alive_since", _time, nullable=False, server_default=_now),
-    Column("buried_at", _time),
-    Column("stopped_at", _time),
+    Column("alive_since", TIME, nullable=False, server_default=NOW),
+    Column("buried_at", TIME),
+    Column("stopped_at", TIME),
     Index("worker_standing", "seen", postgresql_where=text("buried_at IS NULL AND stopped_at IS NULL")),
 )
 
@@ -223,13 +233,13 @@ probe = Table(
     "probe",
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True),
-    _tenant(),
+    tenant_column(),
     Column("queue", Text, nullable=False),
     Column("horizon", Snapshot, nullable=False, server_default=text("pg_current_snapshot()")),
-    Column("created_at", _time, nullable=False, server_default=_now),
+    Column("created_at", TIME, nullable=False, server_default=NOW),
     Column("sends", Integer, nullable=False, server_default=text("0")),
-    Column("sent_at", _time),
-    Column("consumed_at", _time),
+    Column("sent_at", TIME),
+    Column("consumed_at", TIME),
     Index("probe_queue", "queue", unique=True),
 )
 
@@ -238,8 +248,8 @@ schedule_fire = Table(
     "schedule_fire",
     metadata,
     Column("schedule", Text, nullable=False),
-    Column("fire_at", _time, nullable=False),
-    _tenant(),
+    Column("fire_at", TIME, nullable=False),
+    tenant_column(),
     PrimaryKeyConstraint("schedule", "fire_at", name="pk_schedule_fire"),
 )
 
@@ -247,7 +257,7 @@ schedule_fire = Table(
 idempotency_record = Table(
     "idempotency_record",
     metadata,
-    _tenant(),
+    tenant_column(),
     Column("scope", Text, nullable=False),
     Column("key", Text, nullable=False),
     Column("status", Text, nullable=False),
@@ -255,9 +265,9 @@ idempotency_record = Table(
     Column("attempt", Integer, nullable=False, server_default=text("1")),
     Column("owner", Text(collation="C")),
     Column("output", JSONB),
-    Column("created_at", _time, nullable=False, server_default=_now),
-    Column("started_at", _time, nullable=False, server_default=_now),
-    Column("settled_at", _time),
+    Column("created_at", TIME, nullable=False, server_default=NOW),
+    Column("started_at", TIME, nullable=False, server_default=NOW),
+    Column("settled_at", TIME),
     PrimaryKeyConstraint("tenant", "scope", "key", name="pk_idempotency_record"),
     CheckConstraint("status IN ('ready', 'running', 'succeeded')", name="idempotency_record_status_known"),
     CheckConstraint("(status = 'running') = (owner IS NOT NULL)", name="idempotency_record_running_iff_owned"),
@@ -265,4 +275,17 @@ idempotency_record = Table(
         "(status = 'succeeded') = (settled_at IS NOT NULL)", name="idempotency_record_settled_iff_succeeded"
     ),
     Index("idempotency_record_owned", "owner", postgresql_where=text("status = 'running'")),
+)
+
+#: Secrets of connectors: the value is encrypted, with its tenant and name, by the first of the process's keys.
+secret = Table(
+    "secret",
+    metadata,
+    tenant_column(),
+    Column("name", Text, nullable=False),
+    Column("token", Text, nullable=False),
+    Column("created_at", TIME, nullable=False, server_default=NOW),
+    Column("updated_at", TIME, nullable=False, server_default=NOW),
+    PrimaryKeyConstraint("tenant", "name", name="pk_secret"),
+    CheckConstraint("name <> ''", name="secret_name_not_empty"),
 )

@@ -9,15 +9,21 @@ from __future__ import annotations
 from sqlalchemy import Connection, text
 
 from orchestrator.ledger.claims import Claim
+from orchestrator.ledger.signals import UNTAKEN
 
-DUE = text("""
+DUE = text(f"""
 WITH found AS MATERIALIZED (
-    SELECT execution_id, path FROM orchestrator.step
-    WHERE status IN ('retrying', 'waiting') AND NOT halt AND due_at <= (SELECT clock_timestamp())
-    ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED
+    SELECT w.execution_id, w.path FROM orchestrator.step w
+    WHERE w.status IN ('retrying', 'waiting') AND NOT w.halt AND w.due_at <= (SELECT clock_timestamp())
+      -- An accepted signal comes before the timer, even if its sender has died before it could wake anybody.
+      AND NOT (coalesce(w.awaits, '') IN ('signal', 'event') AND EXISTS ({UNTAKEN}))
+      -- A body that is broken off wakes its step with its own error, once nothing of it runs any more.
+      AND NOT (w.status = 'waiting' AND w.woken_by IS NOT DISTINCT FROM 'broken')
+    ORDER BY w.due_at LIMIT :limit FOR UPDATE OF w SKIP LOCKED
 ), r AS (
     UPDATE orchestrator.step s SET status = 'ready', due_at = NULL, ready_xid = pg_current_xact_id(),
-           ready_at = clock_timestamp()
+           ready_at = clock_timestamp(), awaits = NULL, wait_name = NULL, correlation = NULL,
+           woken_by = CASE WHEN s.status = 'waiting' THEN 'due' ELSE s.woken_by END
     FROM found
     WHERE s.execution_id = found.execution_id AND s.path = found.path AND s.status IN ('retrying', 'waiting')
     RETURNING s.execution_id, s.path, s.tenant

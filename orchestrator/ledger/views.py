@@ -70,3 +70,12 @@ def listed(
 def counts(connection: Connection, *, tenant: str, name: str | None) -> dict[str, int]:
     """How many executions are in each status."""
     return {row[0]: row[1] for row in connection.execute(COUNTS, {"tenant": tenant, "name": name})}
+
+
+STATE = text("SELECT state FROM orchestrator.execution WHERE id = :execution")
+
+
+def state(connection: Connection, execution_id: str) -> str | None:
+    """The state of a machine; None for any other execution, and for none."""
+    found: str | None = connection.execute(STATE, {"execution": execution_id}).scalar()
+    return found

@@ -19,12 +19,18 @@ class Failure:
     name: str
     message: str
     traceback: str = ""
+    #: Seconds that an outside service asks to be left alone for; the next attempt comes no earlier.
+    retry_after: float | None = None
+    #: Path of the step that it broke out of; empty for the step's own failure.
+    step: str = ""
 
     def as_data(self) -> dict[str, Any]:
         """JSON data, cut to what the ledger keeps; NUL characters, which jsonb cannot hold, are replaced."""
         data = {"category": self.category, "name": self.name, "message": self.message[:MESSAGE_LIMIT]}
         if self.traceback:
             data["traceback"] = self.traceback[-TRACEBACK_LIMIT:]
+        if self.step:
+            data["step"] = self.step
         return {key: _storable(value) for key, value in data.items()}
 
 

@@ -14,6 +14,10 @@ from orchestrator.errors import PayloadError
 #: An escaped NUL; behind an even number of backslashes, or it would be the text of the escape itself.
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
+#: Python refuses to read longer whole numbers (sys.int_info.default_max_str_digits).
+MAX_DIGITS = 4300
+_HUGE = re.compile(rf"[0-9]{{{MAX_DIGITS + 1}}}")
+
 
 def canonical(value: object) -> str:
     """JSON with sorted keys and no spaces: equal data gives equal text. ValueError for NaN and infinities."""
@@ -46,11 +50,21 @@ def encode(value: Any, *, limit: int, what: str) -> str:
         raise PayloadError(
             f"{what} is {size:,} bytes, over the limit of {limit:,}; store it outside and pass a reference"
         )
+    if len(text) > MAX_DIGITS and _HUGE.search(text) and not _is_readable(text):
+        raise PayloadError(f"{what} holds a number of more than {MAX_DIGITS} digits; write it as a text")
     if _NUL.search(text):
         raise PayloadError(
             f"{what} holds a NUL character, which PostgreSQL's jsonb cannot store; remove it or encode it"
         )
     return text
+
+
+def _is_readable(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _refuse_constant(name: str) -> object:

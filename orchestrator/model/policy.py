@@ -28,11 +28,15 @@ class RetryPolicy(BaseModel):
     #: Error names or categories that are not retried; business errors never are.
     never_on: tuple[str, ...] = ()
 
-    def retries(self, failures: int, category: str, name: str) -> bool:
-        """Whether another attempt follows the `failures`-th failure."""
+    def retries(self, failures: int, category: str, name: str, *, for_ever: bool = False) -> bool:
+        """Whether another attempt follows the `failures`-th failure.
+
+        Args:
+            for_ever: whatever `max_attempts` says.
+        """
         if category in FINAL_CATEGORIES or category in self.never_on or name in self.never_on:
             return False
-        return failures < self.max_attempts
+        return for_ever or failures < self.max_attempts
 
     def delay(self, failures: int) -> float:
         """Seconds to wait after the `failures`-th failure: exponential, capped, with `jitter` of it drawn at random.

@@ -22,6 +22,8 @@ class Snapshot:
     #: Paths known to have succeeded. Right after a settle it is empty: no join behind the newly ready can have a
     #: settled parent that matters to a chord.
     settled: frozenset[str] = field(default_factory=frozenset)
+    #: The step that all the ready ones are the beginning of the body of.
+    container: str | None = None
     #: Compensations still blocked behind a ready one, in the order in which they follow.
     pending_undo: tuple[str, ...] = ()
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from orchestrator.engine.advance import advance
-from orchestrator.engine.failure import settle_failure
-from orchestrator.ledger import executions, timers
+from orchestrator.engine.mend import fail_attempt
+from orchestrator.ledger import timers
 from orchestrator.model.outcome import Failure
-from orchestrator.model.state import StepStatus
 from orchestrator.recovery.sweep import LIMIT, Context, Sweep
 
 #: A worker interrupts its own attempts at their timeout; the sweep fences those that it could not, in seconds after.
@@ -21,12 +20,7 @@ def sweep(context: Context) -> int:
         category="timeout", name="AttemptTimedOut", message="the attempt passed its timeout and was fenced"
     )
     for held in overdue:
-        about = executions.about(connection, held.execution_id)
-        if about is not None:
-            graph = core.graphs.get(connection, about.definition_id)
-            settled = settle_failure(connection, graph, held, failure)
-            if settled is not None and settled.status != StepStatus.RETRYING:
-                advance(core, connection, held.execution_id)
+        fail_attempt(core, connection, held, failure)
     expired = timers.expire(connection, LIMIT)
     for execution_id in expired:
         advance(core, connection, execution_id)

@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
+from sqlalchemy import Connection
+
 from orchestrator.compiler.graph import Graph
-from orchestrator.engine.advance import advance
+from orchestrator.engine.advance import advance, publish_ready
 from orchestrator.engine.core import Core
-from orchestrator.engine.failure import FAILED, settle_failure
+from orchestrator.engine.failure import FAILED, follow_failure, settle_failure
+from orchestrator.engine.spread import Spread
 from orchestrator.ledger.claims import Claim, Settled
 from orchestrator.model.outcome import Failure
 from orchestrator.model.state import StepStatus
 from orchestrator.runtime.link import Link
 
 
-def fail(core: Core, link: Link, graph: Graph, held: Claim, failure: Failure) -> bool:
-    """Settle a failure, and take the execution up unless another attempt follows; False when the claim was lost.
-
-    Two steps: a lost connection in the second must not make the first, sent again, look like a lost claim.
-    """
-    ended = link.settle(held, lambda connection: settle_failure(connection, graph, held, failure), FAILED)
+def fail(
+    core: Core,
+    link: Link,
+    graph: Graph,
+    held: Claim,
+    failure: Failure,
+    *,
+    spread: Spread,
+    definition_id: str,
+    final: bool = False,
+) -> bool:
+    """Settle a failure, and go on with whatever follows unless it is another attempt; False when the claim was lost."""
+    ended = link.settle(
+        held, lambda connection: settle_failure(connection, graph, held, failure, spread=spread, final=final), FAILED
+    )
     if ended is None:
         return False
-    if not (isinstance(ended, Settled) and ended.status == StepStatus.RETRYING):
+    settled = ended if isinstance(ended, Settled) else None
+    if settled is not None and settled.status == StepStatus.RETRYING:
+        return True
+
+    def follow(connection: Connection) -> list[str] | None:
+        return follow_failure(connection, graph, held, failure, spread=spread, settled=settled)
+
+    ready = link.call(follow)
+    if ready is None:
         link.call(lambda connection: advance(core, connection, held.execution_id))
+    elif ready:
+        publish_ready(core, graph, definition_id, held.execution_id, ready)
     return True

@@ -8,6 +8,7 @@ inside the activity's own transaction, which a lost claim rolls back.
 from __future__ import annotations
 
 import logging
+import random
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,12 +20,13 @@ from sqlalchemy.exc import DBAPIError
 from orchestrator import clock
 from orchestrator.activities.context import StepContext
 from orchestrator.activities.registry import Activity, Registry
-from orchestrator.errors import ActivityError, UnknownActivity
+from orchestrator.errors import ActivityError, TransientError, UnknownActivity
 from orchestrator.ledger import database, lost_replies
 from orchestrator.ledger.claims import Claim, Settled
 from orchestrator.model.outcome import Failure
 from orchestrator.model.payload import encode
 from orchestrator.model.state import StepStatus
+from orchestrator.redaction import redact, redact_json
 from orchestrator.runtime import loop
 from orchestrator.runtime.alarm import AttemptTimedOut, time_limit
 from orchestrator.runtime.link import Link, Recovered
@@ -104,12 +106,18 @@ def _perform(attempt: Attempt, activity: Activity, link: Link, settle: Settle) -
 def _perform_in_transaction(attempt: Attempt, activity: Activity, link: Link, settle: Settle) -> Ended:
     """Effect and record commit together, or neither does.
 
-    A connection lost at the commit leaves open whether it happened: the step's row tells. If it still stands under this
-    claim, the transaction was rolled back, and calling the activity again is right.
+    A connection lost at the commit leaves open whether it happened, and above `read committed` a claim that was lost
+    looks like any other serialization failure: the settle cannot change a row that has changed since its snapshot. The
+    step's row tells both. If it still stands under this claim, nothing was committed, and calling the activity again
+    is right.
     """
+    error: DBAPIError | None = None
     for retry in range(SERIALIZATION_RETRIES + 1):
+        if retry:
+            # Those that met would meet again, if each waited equally long.
+            clock.pause(0.01 * 2**retry * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
         try:
-            with database.transaction(link.engine) as connection:
+            with database.transaction(link.engine, activity.isolation.upper()) as connection:
                 if attempt.timeout is not None:
                     connection.execute(_STATEMENT_TIMEOUT, {"limit": f"{attempt.timeout * 1000:.0f}ms"})
                 output = _call(attempt, activity, replace(attempt.context, transaction=connection))
@@ -119,17 +127,28 @@ def _perform_in_transaction(attempt: Attempt, activity: Activity, link: Link, se
                 return settled
         except Fenced:
             return None
-        except DBAPIError as error:
-            if database.is_lost(error):
-                status = link.call(lost_replies.standing, attempt.held)
-                if status != StepStatus.RUNNING:
-                    return Recovered() if status == StepStatus.SUCCEEDED else None
-            elif not database.is_retryable(error) or retry == SERIALIZATION_RETRIES:
-                return classify(error)
-        except (Exception, AttemptTimedOut) as error:
-            return classify(error)
-        clock.pause(0.01 * 2**retry)
-    return classify(TimeoutError(f"the database was lost {SERIALIZATION_RETRIES} times within one attempt"))
+        except AttemptTimedOut as raised:
+            return classify(raised)
+        except Exception as raised:
+            error = _undone(raised)
+            if error is None:
+                return classify(raised)
+        status = link.call(lost_replies.standing, attempt.held)
+        if status != StepStatus.RUNNING:
+            return Recovered() if status == StepStatus.SUCCEEDED else None
+    assert error is not None
+    return classify(error)
+
+
+def _undone(raised: BaseException) -> DBAPIError | None:
+    """The database's error behind an exception, if another call may end otherwise: it undid the transaction for the
+    sake of another, or was lost. Activities may have wrapped it."""
+    seen: BaseException | None = raised
+    while seen is not None:
+        if isinstance(seen, DBAPIError) and (database.is_lost(seen) or database.is_retryable(seen)):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None
 
 
 #: Also ends what the alarm cannot interrupt: a statement that waits for a lock.
@@ -145,7 +164,7 @@ def _call(attempt: Attempt, activity: Activity, context: StepContext) -> str:
         else:
             value = activity.function(**arguments)
     value = activity.result.fit(value)
-    return encode(value, limit=attempt.limit, what=f"output of step {attempt.held.path}")
+    return redact_json(encode(value, limit=attempt.limit, what=f"output of step {attempt.held.path}"))
 
 
 def classify(error: BaseException) -> Failure:
@@ -159,4 +178,6 @@ def classify(error: BaseException) -> Failure:
     else:
         category, name = "system", type(error).__name__
     trace = "".join(traceback.format_exception(error)) if category != "business" else ""
-    return Failure(category=category, name=name, message=str(error) or name, traceback=trace)
+    retry_after = error.retry_after if isinstance(error, TransientError) else None
+    message, trace = redact(str(error) or name), redact(trace)
+    return Failure(category=category, name=name, message=message, traceback=trace, retry_after=retry_after)

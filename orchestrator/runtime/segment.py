@@ -3,7 +3,7 @@
     claim the head -> attempt -> settle it and claim the next, in one statement -> attempt -> ... -> spread or finish
 
 A message may be lost, doubled, late, or for a step long settled. The claim decides what there is to do; what comes
-after the settle (join, publish) is done by whoever's statement made it possible, and by a sweep if that one dies.
+after the settle (join, wake, publish) is done by whoever's statement made it possible, and by a sweep if that one dies.
 """
 
 from __future__ import annotations
@@ -11,42 +11,30 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from orchestrator import clock
-from orchestrator.activities.context import StepContext
 from orchestrator.compiler.graph import Graph
-from orchestrator.engine.advance import advance, publish_ready
+from orchestrator.engine.advance import advance, child_ended, publish_ready
 from orchestrator.engine.finish import result
+from orchestrator.engine.scope import Scope, about
+from orchestrator.engine.spread import Spread
 from orchestrator.errors import ExpressionError, InvalidInput, PayloadError
-from orchestrator.ledger import claims, joins, lost_replies, walks
+from orchestrator.kinds.kinds import ACTIVITY
+from orchestrator.ledger import claims, lost_replies, results, walks
 from orchestrator.ledger.claims import Claim, Facts, Settled
-from orchestrator.model.identity import step_key
 from orchestrator.model.outcome import Failure
 from orchestrator.model.state import ExecutionStatus, StepStatus
 from orchestrator.runtime import guard
+from orchestrator.runtime.control import Control, Let, Succeeded
 from orchestrator.runtime.failing import fail
 from orchestrator.runtime.guard import Attempt
 from orchestrator.runtime.link import Link, Recovered
-from orchestrator.runtime.scope import Scope
+from orchestrator.runtime.message import Message, context
 from orchestrator.runtime.worker import Worker
 
 logger = logging.getLogger("orchestrator.segment")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Message:
-    """What a segment's Celery message says, and where in a canvas it stands."""
-
-    execution_id: str
-    definition_id: str
-    head: str
-    #: Celery publishes the next segment of a chain when this one returns.
-    chained: bool = False
-    #: Celery calls the result backend, which counts the join, when this one returns.
-    in_chord: bool = False
 
 
 class Segment:
@@ -64,8 +52,7 @@ class Segment:
         self.found_done = False
         self._stop = False
         self._last = ""
-        self._facts: Facts | None = None
-        self._scope: Scope | None = None
+        self._known: tuple[Facts, Scope, Spread] | None = None
 
     def work(self) -> bool:
         """Do what there is to do; whether the canvas that the message came in goes on."""
@@ -73,7 +60,7 @@ class Segment:
         while held is not None:
             held = self._guarded_step(held)
         # A header that ends otherwise would never be counted; the join itself is the ledger's to decide.
-        return self._goes_on or self._message.in_chord
+        return self._goes_on or self._message.chord_body is not None
 
     def _guarded_step(self, held: Claim) -> Claim | None:
         """A step, whatever goes wrong in our own code around it: a claim must not be left with a living owner."""
@@ -84,69 +71,124 @@ class Segment:
             failure = guard.classify(error)
             # This step's claim, or the next one's, if the settle that took it has committed already.
             for claim in self._link.call(lost_replies.owned, self._execution_id, self._owner):
-                fail(self._core, self._link, self._graph, claim, failure)
+                self._fail(claim, failure)
             raise
 
+    # What is known of the execution.
+
+    def _facts(self) -> tuple[Facts, Scope, Spread]:
+        if self._known is None:
+            raise LookupError("a claim brings its execution's facts")
+        return self._known
+
+    def _know(self, facts: Facts) -> None:
+        scope = Scope(self._link.call, self._graph, about(self._execution_id, facts))
+        self._known = (facts, scope, Spread(self._link.call, self._graph, self._execution_id, scope))
+
+    def _spread(self) -> Spread:
+        """Also for a message that found nothing to claim."""
+        if self._known is not None:
+            return self._known[2]
+        scope = Scope(self._link.call, self._graph, about(self._execution_id, None))
+        return Spread(self._link.call, self._graph, self._execution_id, scope)
+
+    # One step.
+
     def _claim(self, path: str) -> Claim | None:
-        call = self._graph.call(path)
         taken = self._link.claim(
             self._execution_id,
             path,
             owner=self._owner,
             want=ExecutionStatus.RUNNING,
-            transactional=self._is_transactional(call.activity),
-            timeout=self._graph.timeout(path),
+            transactional=self._is_transactional(path),
+            timeout=self._timeout(path),
         )
         if taken is None:
             return None
         held, facts = taken
-        self._know(facts)
+        if self._known is None:
+            self._know(facts)
         return held
 
-    def _know(self, facts: Facts) -> Scope:
-        if self._scope is None:
-            self._facts = facts
-            self._scope = Scope(self._link, self._graph, self._execution_id, facts)
-        return self._scope
+    def _is_transactional(self, path: str) -> bool:
+        return self._worker.registry.is_transactional(self._graph.step(path).activity or "")
 
-    def _is_transactional(self, activity: str) -> bool:
-        return self._worker.registry.is_transactional(activity)
+    def _timeout(self, path: str) -> float | None:
+        return self._graph.timeout(path) or self._worker.registry.timeout(self._graph.step(path).activity or "")
 
     def _step(self, held: Claim) -> Claim | None:
         """Attempt one step and settle it; the claim to go on with, if there is one."""
-        ended = guard.perform(self._attempt(held), self._worker.registry, self._link, self._settle(held))
-        if isinstance(ended, Failure):
-            self._failed(held, ended)
+        step = self._graph.step(held.path)
+        if held.woken is not None and held.woken.unmet:
+            message = f"{held.path}: too few of the steps before it have succeeded (join {step.join})"
+            self._fail(held, Failure(category="business", name="JoinUnmet", message=message), final=True)
             return None
+        if step.kind != ACTIVITY:
+            return self._control(held)
+        ended = guard.perform(self._attempt(held), self._worker.registry, self._link, self._settle(held, None))
+        if isinstance(ended, Failure):
+            self._fail(held, ended)
+            return None
+        return self._ended(held, None, ended)
+
+    def _ended(self, held: Claim, exit_by: str | None, ended: Settled | Recovered | None) -> Claim | None:
+        """What follows a success that was sent to the ledger."""
         if ended is None:
             self._fenced(held)
             return None
-        self._remember(held)
+        self._remember(held, exit_by)
         if isinstance(ended, Recovered):
             return self._recover(held)
-        return self._after(held, ended)
+        return self._after(held, exit_by, ended)
+
+    def _control(self, held: Claim) -> Claim | None:
+        """A step that calls no activity: its kind decides, and what it decides is settled like anything else."""
+        facts, scope, _ = self._facts()
+        definition_id = self._message.definition_id
+        control = Control(self._worker, self._link, self._graph, definition_id=definition_id, facts=facts, scope=scope)
+        outcome = control.carry_out(held)
+        if isinstance(outcome, Failure):
+            self._fail(held, outcome, final=control.failed_by_definition)
+            return None
+        if isinstance(outcome, Succeeded):
+            send = self._settle(held, outcome.exit)
+            ended = self._link.settle(held, lambda connection: send(connection, outcome.output), guard.SUCCEEDED)
+            return self._ended(held, outcome.exit, ended)
+        if outcome is None:
+            self._fenced(held)
+            return None
+        return self._let(held, outcome)
+
+    def _let(self, held: Claim, let: Let) -> Claim | None:
+        """The step waits now; what that made ready is published, or taken up in place."""
+        if let.halted:
+            return self._halted(held.path)
+        if let.body and len(let.ready) > 1:
+            publish_ready(
+                self._core, self._graph, self._message.definition_id, self._execution_id, let.ready, container=held.path
+            )
+            return None
+        return self._go_on(held.path, list(let.ready))
 
     def _attempt(self, held: Claim) -> Attempt:
-        scope, facts = self._scope, self._facts
-        if scope is None or facts is None:
-            raise LookupError("a claim brings its execution's facts")
+        facts, scope, _ = self._facts()
         return Attempt(
             held=held,
-            activity=self._graph.steps[held.path].activity,
+            activity=self._graph.step(held.path).activity or "",
             parameters=lambda: scope.parameters(held.path),
-            context=context(self._graph, held, facts),
-            timeout=self._graph.timeout(held.path),
+            context=context(self._worker, self._graph, held, facts, self._timeout(held.path)),
+            timeout=self._timeout(held.path),
             limit=self._core.settings.max_payload,
         )
 
-    def _settle(self, held: Claim) -> Callable[[Connection, str], Settled | None]:
+    def _settle(self, held: Claim, exit_by: str | None) -> Callable[[Connection, str], Settled | None]:
         """How a success is recorded: with the claim of the next step, with the successors' rows, or as the end."""
 
         def settle(connection: Connection, output: str) -> Settled | None:
             self._last = output
             # Asked here and not before the activity, which may take longer than a shutdown should wait for two.
             self._stop = self._worker.node.draining or clock.elapsed() > self._deadline
-            following = None if self._stop else self._graph.fused.get(held.path)
+            following = None if self._stop or exit_by is not None else self._next(held.path)
             if following is not None:
                 return claims.settle_and_claim(
                     connection,
@@ -154,50 +196,76 @@ class Segment:
                     output,
                     following=following,
                     queue=self._graph.queue(following),
-                    transactional=self._is_transactional(self._graph.steps[following].activity),
-                    timeout=self._graph.timeout(following),
+                    transactional=self._is_transactional(following),
+                    timeout=self._timeout(following),
                 )
-            if self._graph.children[held.path]:
-                return claims.settle_and_spread(connection, held, output, successors=self._graph.successors(held.path))
-            return self._settle_last(connection, held, output)
+            behind = self._facts()[2].following(held.path, exit_by)
+            if behind.ends and behind.rows == "[]":
+                return self._settle_last(connection, held, output, exit_by)
+            return claims.settle_and_spread(connection, held, output, successors=behind.rows, exit_by=exit_by)
 
         return settle
 
-    def _settle_last(self, connection: Connection, held: Claim, output: str) -> Settled | None:
-        """An output that cannot be had is no failure of this step: `advance` meets it again and fails the execution."""
-        self._remember(held)
-        scope = self._scope
+    def _next(self, path: str) -> str | None:
+        """The step that this task goes on with once `path` has succeeded."""
+        return self._graph.fused(path, self._facts()[1].lanes)
+
+    def _settle_last(self, connection: Connection, held: Claim, output: str, exit_by: str | None) -> Settled | None:
+        """End the execution with the step, if its output is sure to be whole: another last step may be at work yet.
+
+        An output that cannot be had is no failure of this step: `advance` meets it again and fails the execution.
+        """
+        self._remember(held, exit_by)
+        scope = self._facts()[1]
         try:
-            values = scope.values(self._graph.output) if scope else {}
-            final = result(self._graph, values, self._core.settings.max_payload)
+            final = result(self._graph, scope, self._core.settings.max_payload)
         except (ExpressionError, InvalidInput, PayloadError):
-            return claims.settle_and_spread(connection, held, output, successors="[]")
-        return claims.settle_and_finish(connection, held, output, result=final)
+            final = None
+        if final is None or not scope.has_all(self._graph.output):
+            return claims.settle_and_spread(connection, held, output, successors="[]", exit_by=exit_by)
+        return claims.settle_and_finish(connection, held, output, result=final, exit_by=exit_by)
 
-    def _remember(self, held: Claim) -> None:
-        if self._scope is not None:
-            self._scope.remember(held.path, json.loads(self._last))
+    def _remember(self, held: Claim, exit_by: str | None) -> None:
+        if self._known is None:
+            return
+        if self._graph.step(held.path).kind == "each":
+            self._known[1].remember_loop(held.path)
+        else:
+            self._known[1].remember(held.path, json.loads(self._last), exit_by)
 
-    def _after(self, held: Claim, settled: Settled) -> Claim | None:
+    # What comes after it.
+
+    def _after(self, held: Claim, exit_by: str | None, settled: Settled) -> Claim | None:
         """What follows a success: the step claimed with it, the end, or whatever it made ready."""
+        facts, _, spread = self._facts()
         if settled.claimed:
-            return Claim(
-                execution_id=self._execution_id, path=self._graph.fused[held.path], attempt=1, owner=self._owner
-            )
+            following = self._next(held.path)
+            if following is None:
+                raise LookupError(f"nothing follows {held.path}")
+            return Claim(execution_id=self._execution_id, path=following, attempt=1, owner=self._owner)
         if settled.finished is not None:
+            if facts.parent_id is not None:
+                self._link.call(lambda connection: child_ended(self._core, connection, self._execution_id))
             return None
-        children = self._graph.children[held.path]
-        if settled.halted or not children:
-            self._link.call(lambda connection: advance(self._core, connection, self._execution_id))
+        if settled.halted:
+            return self._halted(held.path)
+        behind = spread.following(held.path, exit_by)
+        ready = [*settled.ready, *spread.after(behind, leave=self._message.chord_body)]
+        if not ready and (behind.ends or spread.ended):
+            self._advance()
             return None
-        return self._go_on(held.path, [*settled.ready, *self._join(children)])
+        return self._go_on(held.path, ready)
 
-    def _join(self, children: tuple[str, ...]) -> list[str]:
-        """Joins that this settle completed; a chord's own is left to the result backend."""
-        if self._message.in_chord:
-            return []
-        wide = [child for child in children if len(self._graph.parents[child]) > 1]
-        return [child for child in wide if self._link.call(joins.join, self._execution_id, child)]
+    def _halted(self, path: str) -> Claim | None:
+        """The execution is flagged, or a body around the step is broken off: whoever waits for its end is told."""
+        woken = self._facts()[2].wake_around(path)
+        if woken:
+            return self._go_on(path, woken)
+        self._advance()
+        return None
+
+    def _advance(self) -> None:
+        self._link.call(lambda connection: advance(self._core, connection, self._execution_id))
 
     def _go_on(self, path: str, ready: list[str]) -> Claim | None:
         """Publish what is ready, leave it to the chain, or take it up in place where this worker may."""
@@ -215,15 +283,24 @@ class Segment:
     def _may_take(self, path: str, following: str) -> bool:
         """Whether the next segment may be worked on within this task."""
         return (
-            not self._message.in_chord
-            and not self._message.chained
+            not self._message.chained
+            and clock.elapsed() <= self._deadline
             and self._graph.fuses(path)
             and self._graph.fuses(following)
             and self._graph.queue(path) == self._graph.queue(following)
         )
 
-    def _failed(self, held: Claim, failure: Failure) -> None:
-        if not fail(self._core, self._link, self._graph, held, failure):
+    def _fail(self, held: Claim, failure: Failure, *, final: bool = False) -> None:
+        if not fail(
+            self._core,
+            self._link,
+            self._graph,
+            held,
+            failure,
+            spread=self._spread(),
+            definition_id=self._message.definition_id,
+            final=final,
+        ):
             self._fenced(held)
 
     def _fenced(self, held: Claim) -> None:
@@ -233,19 +310,18 @@ class Segment:
         )
         self._link.call(claims.record_fenced, held)
 
+    # Messages that come late or twice, and replies that never come.
+
     def _recover(self, held: Claim) -> Claim | None:
         """The settle's reply was lost: adopt what it claimed, or take up what it made ready."""
         adopted = self._link.call(lost_replies.owned, self._execution_id, self._owner)
         if adopted:
             return adopted[0]
-        return self._heal(held.path)
+        return self._heal(held.path, recovering=True)
 
     def _walk(self) -> Claim | None:
-        """The head cannot be claimed: find what this message still has to do, if anything.
-
-        A redelivered message finds its head settled and goes on to the first step that can be claimed; a doubled one
-        finds somebody at work and ends.
-        """
+        """The head cannot be claimed. A redelivered message finds it settled, and goes on to the first step that can be
+        claimed; a doubled one finds somebody at work, and ends."""
         self.found_done = True
         paths = set(self._graph.segment(self._message.head))
         for path, status in self._link.call(walks.open_steps, self._execution_id):
@@ -253,30 +329,21 @@ class Segment:
                 return self._claim(path) if status == StepStatus.READY else None
         return self._heal(self._tail)
 
-    def _heal(self, path: str) -> Claim | None:
+    def _heal(self, path: str, *, recovering: bool = False) -> Claim | None:
         """Take up successors that nobody has claimed: the publish that should have followed their commit was lost."""
-        children = self._graph.children[path]
-        if self._message.in_chord:
+        if self._message.chord_body is not None:
             return None
-        if not children:
-            self._link.call(lambda connection: advance(self._core, connection, self._execution_id))
+        found = self._link.call(results.outcomes, self._execution_id, [path]).get(path)
+        if found is None:
             return None
-        ready = set(self._join(children))
-        ready |= set(self._link.call(walks.unclaimed, self._execution_id, children))
-        return self._go_on(path, [child for child in children if child in ready])
-
-
-def context(graph: Graph, held: Claim, facts: Facts, *, undoes: str | None = None) -> StepContext:
-    """What the activity may know of this attempt."""
-    return StepContext(
-        tenant=facts.tenant,
-        execution_id=held.execution_id,
-        definition=graph.name,
-        version=graph.version,
-        path=held.path,
-        attempt=held.attempt,
-        idempotency_key=step_key(held.execution_id, held.path),
-        correlation_id=facts.correlation_id,
-        labels=facts.labels,
-        undo=undoes is not None,
-    )
+        spread = self._spread()
+        behind = spread.following(path, found["exit"])
+        made = [row["path"] for row in json.loads(behind.rows)]
+        ready = dict.fromkeys(spread.after(behind))
+        if made:
+            look = walks.unclaimed if recovering else walks.forsaken
+            ready |= dict.fromkeys(self._link.call(look, self._execution_id, made))
+        if not ready and (behind.ends or spread.ended):
+            self._advance()
+            return None
+        return self._go_on(path, list(ready))

@@ -14,11 +14,13 @@ from celery.exceptions import Ignore
 from orchestrator import clock
 from orchestrator.dispatch.canvas import SEGMENT_TASK, SEPARATOR, label
 from orchestrator.engine.advance import publish_ready
-from orchestrator.ledger import database, joins
+from orchestrator.engine.mend import end_of_header
+from orchestrator.ledger import database
 from orchestrator.model.identity import undone_path
 from orchestrator.runtime.backend import LedgerBackend
 from orchestrator.runtime.link import Link
-from orchestrator.runtime.segment import Message, Segment
+from orchestrator.runtime.message import Message
+from orchestrator.runtime.segment import Segment
 from orchestrator.runtime.undo import undo
 from orchestrator.runtime.worker import Worker
 
@@ -69,7 +71,7 @@ def register(app: Celery, worker: Callable[[], Worker]) -> None:
             definition_id=definition_id,
             head=head,
             chained=bool(task.request.chain),
-            in_chord=bool(task.request.chord),
+            chord_body=task.request.chord["args"][2] if task.request.chord else None,
         )
         if others:
             work_on_bundle(worker(), message, others)
@@ -119,19 +121,14 @@ def _backend(app: Celery, worker: Callable[[], Worker]) -> LedgerBackend:
     def join_chord(execution_id: str, definition_id: str, head: str, found_done: bool) -> None:
         core = worker().core
 
-        def join() -> bool:
+        def join() -> list[str]:
             with core.database.connect() as connection:
-                core.graphs.get(connection, definition_id)
-                # A header that found its work done may stand for one that died between making the join ready and
-                # publishing its body.
-                return joins.join(connection, execution_id, head) or (
-                    found_done and joins.unclaimed(connection, execution_id, head)
-                )
+                return end_of_header(core, connection, execution_id, definition_id, body=head, found_done=found_done)
 
-        if database.persist(join, give_up_after=JOIN_PATIENCE):
-            graph = core.graphs.cached(definition_id)
-            if graph is not None:
-                publish_ready(core, graph, definition_id, execution_id, [head])
+        ready = database.persist(join, give_up_after=JOIN_PATIENCE)
+        graph = core.graphs.cached(definition_id)
+        if ready and graph is not None:
+            publish_ready(core, graph, definition_id, execution_id, ready)
 
     return LedgerBackend(app, join_chord)
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from orchestrator.compiler.graph import Graph
-from orchestrator.engine.advance import advance
-from orchestrator.ledger import claims
-from orchestrator.ledger.claims import Settled
+from orchestrator.compiler.reverse import CHILD
+from orchestrator.engine.advance import advance, child_ended
+from orchestrator.engine.scope import Scope, about
+from orchestrator.engine.spread import Spread
+from orchestrator.ledger import claims, undos
+from orchestrator.ledger.claims import Claim, Facts, Settled
 from orchestrator.model.identity import undone_path
 from orchestrator.model.outcome import Failure
-from orchestrator.model.state import ExecutionStatus
-from orchestrator.runtime import guard
+from orchestrator.model.state import ExecutionStatus, StepStatus
+from orchestrator.runtime import guard, undo_child
 from orchestrator.runtime.failing import fail
-from orchestrator.runtime.guard import Attempt
+from orchestrator.runtime.guard import Attempt, Ended
 from orchestrator.runtime.link import Link
-from orchestrator.runtime.scope import Scope
-from orchestrator.runtime.segment import Message, context
+from orchestrator.runtime.message import Message, context
 from orchestrator.runtime.worker import Worker
 
 
@@ -28,40 +30,65 @@ def undo(worker: Worker, link: Link, graph: Graph, message: Message) -> bool:
     """
     path, core = message.head, worker.core
     undone = undone_path(path) or path
-    compensation = graph.compensation(path)
+    activity = graph.call(path).activity or ""
     taken = link.claim(
         message.execution_id,
         path,
         owner=worker.node.owner(),
         want=ExecutionStatus.COMPENSATING,
-        transactional=worker.registry.is_transactional(compensation.activity),
-        timeout=graph.timeout(path),
+        transactional=worker.registry.is_transactional(activity),
+        timeout=graph.timeout(path) or worker.registry.timeout(activity),
     )
     if taken is None:
         return False
     held, facts = taken
-    scope = Scope(link, graph, message.execution_id, facts)
-    attempt = Attempt(
-        held=held,
-        activity=compensation.activity,
-        parameters=lambda: scope.undo_parameters(path, undone),
-        context=context(graph, held, facts, undoes=undone),
-        timeout=graph.timeout(path),
-        limit=core.settings.max_payload,
-    )
-
-    def settle(connection: Connection, output: str) -> Settled | None:
-        return claims.settle_undo(connection, held, outcome="succeeded", output=output, error=None)
-
-    ended = guard.perform(attempt, worker.registry, link, settle)
+    scope = Scope(link.call, graph, about(message.execution_id, facts))
+    if graph.step(undone).kind == CHILD:
+        ended = undo_child.perform(core, link, held, undone)
+        if isinstance(ended, undo_child.Waits):
+            return False
+    else:
+        ended = _perform(worker, link, graph, held, scope=scope, facts=facts, activity=activity, undone=undone)
     if isinstance(ended, Failure):
-        if not fail(core, link, graph, held, ended):
+        spread = Spread(link.call, graph, message.execution_id, scope)
+        if not fail(core, link, graph, held, ended, spread=spread, definition_id=message.definition_id):
             link.call(claims.record_fenced, held)
+        elif facts.parent_id is not None:
+            link.call(lambda connection: child_ended(core, connection, message.execution_id))
         return False
     if ended is None:
         link.call(claims.record_fenced, held)
         return False
+    if isinstance(ended, Settled) and ended.finished and facts.parent_id is not None:
+        link.call(lambda connection: child_ended(core, connection, message.execution_id))
     if isinstance(ended, Settled) and (ended.finished or message.chained):
         return bool(ended.ready)
     link.call(lambda connection: advance(core, connection, message.execution_id))
     return False
+
+
+def _perform(
+    worker: Worker,
+    link: Link,
+    graph: Graph,
+    held: Claim,
+    *,
+    scope: Scope,
+    facts: Facts,
+    activity: str,
+    undone: str,
+) -> Ended:
+    timeout = graph.timeout(held.path) or worker.registry.timeout(activity)
+    attempt = Attempt(
+        held=held,
+        activity=activity,
+        parameters=lambda: scope.undo_parameters(held.path, undone),
+        context=context(worker, graph, held, facts, timeout, undoes=undone),
+        timeout=timeout,
+        limit=worker.core.settings.max_payload,
+    )
+
+    def settle(connection: Connection, output: str) -> Settled | None:
+        return undos.settle_undo(connection, held, outcome=StepStatus.SUCCEEDED, output=output, error=None)
+
+    return guard.perform(attempt, worker.registry, link, settle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orchestrator.activities.connectors.source import Connectors
 from orchestrator.activities.registry import Registry
 from orchestrator.engine.core import Core
 from orchestrator.runtime.owner import Node
@@ -16,3 +17,4 @@ class Worker:
     core: Core
     registry: Registry
     node: Node
+    connectors: Connectors

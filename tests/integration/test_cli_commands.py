@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from orchestrator.ledger.verify import CLAIMS, FINAL_CLAIM, verify
 #: `refuse` does one step, then one that fails for good; `crawl` begins a step that takes a second.
 WORKFLOWS = """
 import time
-from orchestrator import BusinessError, activity, compensation, step, workflow
+from orchestrator import BusinessError, activity, compensation, machine, step, transition, wait, workflow
 @activity
 def refusing_do() -> dict[str, int]: return {"done": 1}
 @activity
@@ -34,6 +35,10 @@ refuse = workflow("refuse",
     step("second", refusing_do, compensation=compensation(refusing_undo)),
     step("third", refusing_no))
 crawl = workflow("crawl", step("slow", refusing_crawl))
+await_word = workflow("await-word", wait("word", "word"))
+await_event = workflow("await-event", wait("word", "word", correlation="{{ input.about }}"))
+door = machine("door", initial="closed", states=["closed", "open"], final=["open"],
+    transitions=[transition("closed", "open", event="OPEN", actors=["keeper"])])
 """
 
 
@@ -130,6 +135,32 @@ def test_the_input_may_come_from_a_file(cli: Cli, tmp_path: Path) -> None:
     assert start(cli, "greeting", "--input", f"@{file}", "--wait=60")["output"].startswith("Hello, Grace!")
 
 
+def test_a_signal_and_an_event_reach_those_who_wait(cli: Cli) -> None:
+    waiting, listening = start(cli, "await-word")["id"], start(cli, "await-event", "--input", '{"about": "tea"}')["id"]
+    assert cli.json("signal", waiting, "word", "--payload", '"now"', "--id", "1") == {"accepted": True}
+    assert cli.json("signal", waiting, "word", "--payload", '"now"', "--id", "1") == {"accepted": False}
+    assert cli("emit", "word", "tea", "--payload", '"then"')[1] == "accepted\n"
+    assert [ended(cli, found)["output"] for found in (waiting, listening)] == ["now", "then"]
+
+
+def test_an_event_moves_a_machine_unless_it_is_refused(cli: Cli) -> None:
+    door = start(cli, "door")["id"]
+    code, _, err = cli("send", door, "KNOCK")
+    assert (code, "allowed now: OPEN" in err) == (1, True)
+    code, _, err = cli("send", door, "OPEN", "--actor", "ann")
+    assert (code, "it takes keeper" in err) == (1, True)
+    assert cli.json("send", door, "OPEN", "--actor", "ann", "--role", "keeper") == {"accepted": True}
+    assert ended(cli, door)["output"] == {"state": "open"}
+
+
+def ended(cli: Cli, execution: str) -> Any:
+    """An execution's row once it has ended."""
+    deadline = time.monotonic() + 30
+    while (row := cli.json("show", execution)["execution"])["settled_at"] is None:
+        assert time.monotonic() < deadline, row
+    return row
+
+
 def test_an_input_that_does_not_fit_is_one_error_and_nothing_starts(cli: Cli) -> None:
     code, out, err = cli("start", "greeting", "--input", '{"nome": "Ada"}', "--correlation-id", "unfit")
     assert (code, out) == (1, "")
@@ -160,7 +191,7 @@ def test_definitions_tell_what_is_published_and_publishing_again_changes_nothing
     first, second = cli.json("definitions", "publish"), cli.json("definitions", "publish")
     assert first == second
     states = {row["name"]: row["state"] for row in cli.json("definitions")["definitions"]}
-    assert states == {"crawl": "published", "greeting": "published", "refuse": "published"}
+    assert states == dict.fromkeys(("await-event", "await-word", "crawl", "door", "greeting", "refuse"), "published")
 
 
 def test_a_published_definition_is_compiled_without_its_module(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

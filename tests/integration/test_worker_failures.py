@@ -98,3 +98,12 @@ def test_an_execution_past_its_deadline_ends_with_its_running_attempt(site: Site
     assert failure.value.error["name"] == "DeadlineExceeded"
     assert site.steps(handle) == {"work": "succeeded"}, "what was done is kept, nothing follows"
     settled_once(site, handle)
+
+
+def test_a_fault_between_a_settle_and_the_next_step_leaves_no_claim_behind(site: Site, worker: WorkerNode) -> None:
+    """The settle has committed, and has claimed the next step with it, before our own code raises."""
+    handle = site.start("sabotaged")
+    site.status(handle, "failed")
+    assert site.steps(handle) == {"one": "succeeded", "two": "failed"}
+    assert not site.witness.calls(handle.id, "two")
+    settled_once(site, handle)

@@ -170,7 +170,7 @@ def test_every_step_of_a_wide_graph_is_walked_exactly_once() -> None:
     layers = [parallel(*(step(f"s{n}_{m}", "x") for m in range(n + 1))) for n in range(1, 6)]
     planned = graph(*layers)
     walked = [path for stage in walk(planned) for part in stage.parts for s in segments(part) for path in s.paths]
-    assert sorted(walked) == sorted(planned.steps)
+    assert sorted(walked) == sorted(planned.root.steps)
 
 
 def test_the_undo_of_everything_is_one_reverse_order_cut_into_messages() -> None:

@@ -15,9 +15,10 @@ from ledger.races import Background
 from orchestrator.compiler.graph import Graph
 from orchestrator.engine import start as starting
 from orchestrator.engine.start import Options, Target
-from orchestrator.ledger import claims, definitions, views
+from orchestrator.ledger import claims, definitions, parks, views
 from orchestrator.ledger.claims import Claim
 from orchestrator.model.definition import Compensation, Definition, Step
+from orchestrator.model.loop import Lanes
 from orchestrator.model.state import FINAL_EXECUTIONS, OPEN_STEPS
 
 P = ParamSpec("P")
@@ -38,9 +39,13 @@ class Begun:
     id: str
     graph: Graph
 
-    def successors(self, path: str) -> str:
-        """The rows that settling a step inserts."""
-        return self.graph.successors(path)
+    def successors(self, path: str, exit_by: str | None = None) -> str:
+        """The rows that a step's end inserts."""
+        return self.graph.follow(path, exit_by, _no_loops).rows
+
+
+def _no_loops(path: str) -> Lanes:
+    raise LookupError(f"there is no loop {path}")
 
 
 class Ledger:
@@ -83,10 +88,14 @@ class Ledger:
     def target(self, after: Mapping[str, Sequence[str]], compensated: Collection[str] = ()) -> Target:
         """A published definition of steps, each with those that it comes after."""
         undo = Compensation(activity="undo")
-        steps = tuple(
+        steps = (
             Step(id=path, activity="do", after=tuple(parents), compensation=undo if path in compensated else None)
             for path, parents in after.items()
         )
+        return self.target_of(*steps)
+
+    def target_of(self, *steps: Step) -> Target:
+        """A published definition of these steps."""
         definition = Definition(name=f"test-{next(_names)}", steps=steps)
         published = self.do(definitions.publish, TENANT, definition)
         return Target(tenant=TENANT, definition_id=published.id, graph=Graph(definition, QUEUE))
@@ -100,8 +109,11 @@ class Ledger:
         start_at: datetime | None = None,
     ) -> Begun:
         """Start an execution of a definition of its own."""
-        target = self.target(after, compensated)
-        new = starting.prepare(target, {}, Options(timeout=timeout, start_at=start_at), 1_000)
+        return self.begin(self.target(after, compensated), Options(timeout=timeout, start_at=start_at))
+
+    def begin(self, target: Target, options: Options | None = None) -> Begun:
+        """Start an execution of a definition."""
+        new = starting.prepare(target, {}, options or Options(), 1_000)
         started = self.do(starting.insert, target, [new])
         return Begun(id=started[0].execution_id, graph=target.graph)
 
@@ -120,6 +132,22 @@ class Ledger:
         """Claim a step, settle it and insert its successors."""
         held = self.claim(begun, path, owner)
         assert self.do(claims.settle_and_spread, held, "1", successors=begun.successors(path))
+
+    def wait_for_body(self, begun: Begun, path: str, *iterations: int) -> None:
+        """Claim a step, and let go of it until its body has ended, of which it begins these iterations."""
+        rows = begun.graph.body_rows(tuple(f"{path}[{index}]." for index in iterations), begun.graph.body(path))
+        parked = self.do(parks.park, self.claim(begun, path), resume={}, awaits="body", body=rows)
+        assert parked is not None
+        assert not parked.halted
+
+    def age(self, begun: Begun, column: str, seconds: float = 60) -> None:
+        """Let a time of an execution's steps lie further back."""
+        self.sql(
+            f"UPDATE orchestrator.step SET {column} = {column} - CAST(:s AS float8) * interval '1 s' "
+            "WHERE execution_id = :e",
+            s=seconds,
+            e=begun.id,
+        )
 
     def step(self, begun: Begun, path: str) -> Any:
         """A step's row; None when there is none."""

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from ledger.driver import OTHER, OWNER, QUEUE, Begun, Ledger
 from ledger.races import race, until
-from orchestrator.ledger import claims, executions, halts, owners, timers
+from orchestrator.ledger import claims, executions, failures, halts, owners, timers, undos
 from orchestrator.ledger.claims import Claim, Settled
 
 LINE: Final = {"first": (), "second": ("first",), "third": ("second",)}
@@ -75,7 +75,7 @@ def test_a_settle_that_waits_for_the_drain_sees_the_halt_although_its_snapshot_i
     with ledger.locked(begun) as halting, ledger.behind(lambda c: settle_and_claim(c, held, "second")) as settling:
         settling.until_blocked()
         ledger.flag(begun, "cancelling")
-        halting.execute(halts.DRAIN, {"execution": begun.id})
+        halting.execute(halts.DRAIN, {"execution": begun.id, "inner": ""})
         halting.commit()
         assert settling.result() == Settled(halted=True, claimed=False)
     assert ledger.step(begun, "second") is None
@@ -101,7 +101,7 @@ def test_nothing_of_an_execution_starts_or_settles_after_its_end_under_stress(le
         for execution in begun:
             held = ledger.try_claim(execution, f"{root}-0", owner)
             while held is not None:
-                following = execution.graph.fused.get(held.path)
+                following = execution.graph.fused(held.path)
                 if following is None:
                     ledger.do(claims.settle_and_finish, held, "1", result="1")
                     break
@@ -165,7 +165,7 @@ def test_a_saga_undoes_in_the_reverse_order_of_the_settling_events_whatever_the_
         e=begun.id,
     )
     failed = ledger.claim(begun, "d")
-    ledger.do(claims.settle_failed, failed, "{}", outcome="failed")
+    ledger.do(failures.settle_failed, failed, "{}", outcome="failed")
     assert ledger.do(halts.drain, begun.id) == 0
     order = [found.path for found in ledger.do(halts.attempted, begun.id)]
     assert order == ["c", "a", "b", "d"]
@@ -174,7 +174,7 @@ def test_a_saga_undoes_in_the_reverse_order_of_the_settling_events_whatever_the_
         for other in "abc":
             assert other == path or ledger.try_claim(begun, f"undo:{other}", want="compensating") is None
         held = ledger.claim(begun, f"undo:{path}", want="compensating")
-        settled = ledger.do(claims.settle_undo, held, outcome="succeeded", output="1", error=None)
+        settled = ledger.do(undos.settle_undo, held, outcome="succeeded", output="1", error=None)
         assert settled is not None
         assert settled.ready == following
     assert ledger.status(begun) == "compensated"
@@ -187,11 +187,11 @@ def test_a_failed_compensation_lets_the_others_go_on_and_shows_in_the_end(ledger
     assert ledger.do(executions.flag_failing, begun.id, "{}")
     assert ledger.do(halts.begin_undo, begun.id, [("b", QUEUE), ("a", QUEUE)])
     first = ledger.claim(begun, "undo:b", want="compensating")
-    settled = ledger.do(claims.settle_undo, first, outcome="failed", output=None, error='{"name": "No"}')
+    settled = ledger.do(undos.settle_undo, first, outcome="failed", output=None, error='{"name": "No"}')
     assert settled == Settled(halted=False, ready=("undo:a",))
     ledger.assert_unfinished_iff_open(begun)
     last = ledger.claim(begun, "undo:a", want="compensating")
-    settled = ledger.do(claims.settle_undo, last, outcome="succeeded", output="1", error=None)
+    settled = ledger.do(undos.settle_undo, last, outcome="succeeded", output="1", error=None)
     assert settled == Settled(halted=False, finished="compensation_failed")
     ledger.assert_unfinished_iff_open(begun)
 
@@ -200,10 +200,10 @@ def test_a_failed_compensation_lets_the_others_go_on_and_shows_in_the_end(ledger
 def test_a_retryable_failure_of_a_flagged_execution_is_failed_and_not_retrying(ledger: Ledger, drained: bool) -> None:
     begun = ledger.start({"one": (), "two": ()})
     one, two = ledger.claim(begun, "one"), ledger.claim(begun, "two")
-    ledger.do(claims.settle_failed, two, "{}", outcome="failed")
+    ledger.do(failures.settle_failed, two, "{}", outcome="failed")
     if drained:
         assert ledger.do(halts.drain, begun.id) == 1
-    settled = ledger.do(claims.settle_retry, one, "{}", delay=0, want="running")
+    settled = ledger.do(failures.settle_retry, one, "{}", delay=0, want="running")
     assert settled == Settled(halted=drained, status="failed")
     assert (ledger.step(begun, "one").status, ledger.step(begun, "one").due_at) == ("failed", None)
 
@@ -212,7 +212,7 @@ def test_a_retry_settled_before_the_drain_is_cancelled_by_it(ledger: Ledger) -> 
     begun = ledger.start({"one": ()})
     held = ledger.claim(begun, "one")
     with ledger.open() as settling:
-        assert claims.settle_retry(settling, held, "{}", delay=0, want="running") == Settled(
+        assert failures.settle_retry(settling, held, "{}", delay=0, want="running") == Settled(
             halted=False, status="retrying"
         )
         ledger.flag(begun, "cancelling")

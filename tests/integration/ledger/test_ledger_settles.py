@@ -15,7 +15,7 @@ from ledger.proxy import COMMIT, Proxy
 from ledger.races import DEADLINE, race
 from orchestrator.activities.context import StepContext
 from orchestrator.activities.registry import Registry
-from orchestrator.ledger import claims, database, owners
+from orchestrator.ledger import claims, database, failures, owners, parks, undos
 from orchestrator.ledger.claims import Claim, Settled
 from orchestrator.model.outcome import Failure
 from orchestrator.runtime import guard
@@ -33,10 +33,13 @@ ENDS: Final[dict[str, Callable[[Connection, Claim], Settled | None]]] = {
         connection, held, "1", successors='[{"path": "second", "status": "ready", "queue": "orchestrator"}]'
     ),
     "finish": partial(claims.settle_and_finish, output="1", result="1"),
-    "retry": partial(claims.settle_retry, error="{}", delay=0, want="running"),
-    "failed": partial(claims.settle_failed, error="{}", outcome="failed"),
-    "timed out": partial(claims.settle_failed, error="{}", outcome="timed_out"),
-    "undo": partial(claims.settle_undo, outcome="succeeded", output="1", error=None),
+    "retry": partial(failures.settle_retry, error="{}", delay=0, want="running"),
+    "failed": partial(failures.settle_failed, error="{}", outcome="failed"),
+    "timed out": partial(failures.settle_failed, error="{}", outcome="timed_out"),
+    "caught": partial(failures.settle_caught, error="{}", outcome="failed", exit_by="error", successors="[]"),
+    "breaking": partial(failures.settle_breaking, error="{}", outcome="failed", container="around"),
+    "park": partial(parks.park, resume={}, seconds=60),
+    "undo": partial(undos.settle_undo, outcome="succeeded", output="1", error=None),
 }
 
 
@@ -105,7 +108,7 @@ def test_attempt_numbers_grow_over_retries_and_releases_and_the_retry_budget_is_
         if round_ == 1:
             ledger.do(owners.release, OWNER)
         else:
-            ledger.do(claims.settle_retry, held, "{}", delay=0, want="running")
+            ledger.do(failures.settle_retry, held, "{}", delay=0, want="running")
             ledger.sql(
                 "UPDATE orchestrator.step SET status = 'ready', ready_xid = '1', due_at = NULL "
                 "WHERE execution_id = :e AND path = 'first'",

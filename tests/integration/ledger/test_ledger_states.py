@@ -26,13 +26,19 @@ STEP_WRITES: Final = {
     "claims.SETTLE_AND_CLAIM": ({S.RUNNING}, {S.SUCCEEDED}),
     "claims.SETTLE_AND_SPREAD": ({S.RUNNING}, {S.SUCCEEDED}),
     "claims.SETTLE_AND_FINISH": ({S.RUNNING}, {S.SUCCEEDED}),
-    "claims.SETTLE_RETRY": ({S.RUNNING}, {S.RETRYING, S.FAILED}),
-    "claims.SETTLE_FAILED": ({S.RUNNING}, {S.FAILED, S.TIMED_OUT}),
-    "claims.SETTLE_UNDO": ({S.RUNNING}, {S.SUCCEEDED, S.FAILED}),
-    "claims.SETTLE_UNDO, the next": ({S.BLOCKED}, {S.READY}),
+    "failures.SETTLE_RETRY": ({S.RUNNING}, {S.RETRYING, S.FAILED}),
+    "failures.SETTLE_FAILED": ({S.RUNNING}, {S.FAILED, S.TIMED_OUT}),
+    "failures.SETTLE_CAUGHT": ({S.RUNNING}, {S.FAILED, S.TIMED_OUT}),
+    "failures.SETTLE_BREAKING": ({S.RUNNING}, {S.FAILED, S.TIMED_OUT}),
+    "undos.SETTLE_UNDO": ({S.RUNNING}, {S.SUCCEEDED, S.FAILED}),
+    "undos.SETTLE_UNDO, the next": ({S.BLOCKED}, {S.READY}),
+    "parks.PARK": ({S.RUNNING}, {S.WAITING, S.CANCELLED}),
+    "parks.WAKE_FOR_BODY": ({S.WAITING}, {S.READY}),
+    "signals.TAKE": ({S.WAITING}, {S.READY}),
+    "children.WAKE": ({S.WAITING}, {S.READY}),
     "halts.DRAIN": (FORWARD_OPEN, {S.CANCELLED}),
-    "joins.JOIN": ({S.BLOCKED}, {S.READY}),
-    "joins.LOST": ({S.BLOCKED}, {S.READY}),
+    "joins.JOIN": ({S.BLOCKED}, {S.READY, S.SKIPPED}),
+    "joins.CANCEL_LOSERS": (OPEN_STEPS, {S.CANCELLED}),
     "timers.DUE": ({S.RETRYING, S.WAITING}, {S.READY}),
     "owners.RELEASE_OWNER": ({S.RUNNING}, {S.READY, S.CANCELLED}),
     "owners.RELEASE_GONE": ({S.RUNNING}, {S.READY, S.CANCELLED}),
@@ -42,11 +48,13 @@ STEP_WRITES: Final = {
 #: Statement -> what it makes of an execution's status.
 EXECUTION_WRITES: Final = {
     "claims.SETTLE_AND_FINISH": ({X.RUNNING}, {X.SUCCEEDED}),
-    "claims.SETTLE_FAILED": ({X.RUNNING}, {X.FAILING}),
-    "claims.SETTLE_UNDO": ({X.COMPENSATING}, {X.COMPENSATED, X.COMPENSATION_FAILED}),
+    "failures.SETTLE_FAILED": ({X.RUNNING}, {X.FAILING}),
+    "undos.SETTLE_UNDO": ({X.COMPENSATING}, {X.COMPENSATED, X.COMPENSATION_FAILED}),
     "executions.FINISH": ({X.RUNNING}, {X.SUCCEEDED}),
     "executions.FLAG_FAILING": ({X.RUNNING}, {X.FAILING}),
-    "halts.BEGIN_UNDO": (DRAINING, {X.COMPENSATING}),
+    "halts.BEGIN_UNDO": (DRAINING | {X.SUCCEEDED}, {X.COMPENSATING}),
+    "children.CANCEL": ({X.CREATED, X.RUNNING, X.PAUSING, X.PAUSED}, {X.CANCELLING}),
+    "children.CANCEL_ORPHANS": ({X.CREATED, X.RUNNING, X.PAUSING, X.PAUSED}, {X.CANCELLING}),
     "timers.DUE": ({X.CREATED}, {X.RUNNING}),
     "timers.EXPIRE": ({X.CREATED, X.RUNNING}, {X.TIMING_OUT}),
 }
@@ -81,7 +89,7 @@ def writers(table: str) -> dict[str, list[str]]:
 def test_the_tables_here_name_every_statement_that_writes_a_status() -> None:
     assert set(writers("step")) == {name.partition(",")[0] for name in STEP_WRITES}
     assert set(writers("execution")) == {*EXECUTION_WRITES, "halts.END"}
-    assert len(writers("step")["claims.SETTLE_UNDO"]) == 2
+    assert len(writers("step")["undos.SETTLE_UNDO"]) == 2
 
 
 @pytest.mark.parametrize("name", STEP_WRITES)
@@ -123,20 +131,30 @@ def test_the_statements_write_the_statuses_that_the_tables_here_say() -> None:
                 assert written <= declared, name
 
 
+def guard_of(name: str) -> str:
+    """The condition of the UPDATE by which a statement makes steps ready."""
+    found = re.search(
+        r"UPDATE orchestrator\.step\b[^;]*?'ready'[^;]*?\bWHERE\b(?P<guard>[^;]*?)\bRETURNING\b", statements()[name]
+    )
+    assert found, name
+    return re.sub(r"FROM orchestrator\.execution[^)]*", "", found["guard"])
+
+
 def test_only_a_release_turns_a_running_step_ready() -> None:
     makers = {name for name, (before, after) in STEP_WRITES.items() if S.RUNNING in before and S.READY in after}
     assert makers == {"owners.RELEASE_OWNER", "owners.RELEASE_GONE", "owners.RELEASE_LOST_CHILDREN"}
     for name, sets in writers("step").items():
         written = [value for assignment in sets for value in ASSIGNMENT.findall(assignment)]
         if any("'ready'" in value for value in written) and name not in makers:
-            guards = re.findall(r"status = '(blocked)'|status IN \('(retrying)', '(waiting)'\)", statements()[name])
-            assert guards, f"{name} makes steps ready and does not say from which status"
+            guards = re.findall(r"status = '(\w+)'|status IN \('(retrying)', '(waiting)'\)", guard_of(name))
+            before, _ = STEP_WRITES.get(f"{name}, the next", STEP_WRITES[name])
+            assert before == {found for guard in guards for found in guard if found}, f"{name} says so of {guards}"
 
 
 def test_every_settle_matches_the_fencing_token() -> None:
     token = re.compile(r"status = 'running' AND (s\.)?attempt = :attempt AND (s\.)?owner = :owner")
-    settles = {name: text for name, text in statements().items() if name.startswith("claims.SETTLE")}
-    assert len(settles) == 6
+    settles = {name: text for name, text in statements().items() if ".SETTLE_" in name or name == "parks.PARK"}
+    assert len(settles) == 9
     assert [name for name, text in settles.items() if not token.search(" ".join(text.split()))] == []
 
 
@@ -165,6 +183,7 @@ EXECUTION_CHECKS: Final = {
     "execution_final_iff_settled_at": ["status = 'succeeded'", "settled_at = now()"],
     "execution_idempotency_key_not_empty": ["idempotency_key = ''"],
     "execution_definition": ["definition_id = gen_random_uuid()"],
+    "execution_parent_has_path": ["parent_id = gen_random_uuid()", "parent_path = 'child'"],
 }
 #: Constraint -> changes of a running idempotency record that it refuses.
 RECORD_CHECKS: Final = {

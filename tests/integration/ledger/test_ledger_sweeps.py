@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from ledger.driver import Begun, Ledger
 from ledger.races import DEADLINE, race, until
 from orchestrator import clock
-from orchestrator.ledger import claims, executions, fires, halts, probes, stalled, timers
+from orchestrator.ledger import claims, executions, failures, fires, halts, probes, stalled, timers
 
 
 def onto(ledger: Ledger, begun: Begun, queue: str) -> Begun:
@@ -93,7 +93,7 @@ def test_a_republished_step_needs_a_new_probe_before_it_is_published_again(ledge
 def test_a_retry_becomes_ready_once_and_not_before_its_time(ledger: Ledger) -> None:
     begun = ledger.start({"soon": (), "later": ()})
     for path, delay in (("soon", 0.0), ("later", 60.0)):
-        ledger.do(claims.settle_retry, ledger.claim(begun, path), "{}", delay=delay, want="running")
+        ledger.do(failures.settle_retry, ledger.claim(begun, path), "{}", delay=delay, want="running")
     found = race([lambda: ledger.do(timers.due, 100)] * 4)
     assert [row for rows in found for row in rows] == [(begun.id, "soon")]
     assert ledger.statuses(begun) == {"soon": "ready", "later": "retrying"}
@@ -131,8 +131,8 @@ def test_an_overdue_attempt_is_ended_by_its_worker_or_by_a_sweep_but_once(ledger
     assert held == taken[0]
     outcomes = race(
         [
-            lambda: ledger.do(claims.settle_failed, held, "{}", outcome="timed_out"),
-            lambda: ledger.do(claims.settle_failed, held, "{}", outcome="timed_out"),
+            lambda: ledger.do(failures.settle_failed, held, "{}", outcome="timed_out"),
+            lambda: ledger.do(failures.settle_failed, held, "{}", outcome="timed_out"),
             lambda: ledger.do(claims.settle_and_finish, taken[0], "1", result="1"),
         ]
     )

@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from nodes import witness
 from orchestrator import BusinessError, StepContext, TransientError, activity
+from orchestrator.runtime import segment
 
 #: Where the transactional activity writes; the tests make the table.
 EFFECT = text("INSERT INTO effect (execution, path, attempt) VALUES (:execution, :path, :attempt)")
@@ -109,3 +110,33 @@ def swallow(ctx: StepContext, seconds: float, attempts: int = 1) -> int:
         except Exception:
             continue
     return ctx.attempt
+
+
+@activity
+def padded(value: int, size: int) -> dict[str, Any]:
+    """The value in a result of about so many bytes."""
+    return {"value": value, "padding": "x" * size}
+
+
+@activity
+def count_and_sum(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """How many results there are, and whether they are in order."""
+    values = [found["value"] for found in results]
+    size = sum(len(found["padding"]) for found in results)
+    return {"count": len(values), "in_order": values == sorted(values), "bytes": size}
+
+
+@activity
+def sabotage() -> int:
+    """Succeed, and have the worker's next reading of an output fail: this one's, once it is settled."""
+    module = vars(segment)
+    sound = module["json"]
+
+    class Broken:
+        @staticmethod
+        def loads(text: str) -> Any:
+            module["json"] = sound
+            raise ValueError(f"sabotaged, at {text}")
+
+    module["json"] = Broken
+    return 7

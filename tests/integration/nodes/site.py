@@ -39,7 +39,7 @@ class Pool:
 
 
 #: The definitions that the test process starts.
-STARTED = ("nodes.workflows", "nodes.stray")
+STARTED = ("nodes.workflows", "nodes.shapes", "nodes.machines", "nodes.legacy", "nodes.stray")
 #: Sweeps have a node of their own: those of the tests are busy with activities that wait.
 SWEEPER = Pool(name="sweeper", queues=(SWEEPS,), concurrency=1)
 
@@ -114,7 +114,7 @@ class Site:
             VARIABLE: str(self.witness.folder),
             "ORCHESTRATOR_DATABASE_URL": self.database_url,
             "ORCHESTRATOR_BROKER_URL": self.broker_url,
-            "ORCHESTRATOR_MODULES": "nodes.workflows",
+            "ORCHESTRATOR_MODULES": "nodes.workflows,nodes.shapes,nodes.machines,nodes.legacy",
             "ORCHESTRATOR_HEARTBEAT_INTERVAL": "0.5",
             "ORCHESTRATOR_DEAD_AFTER": "3",
         }
@@ -141,6 +141,10 @@ class Site:
     def status(self, handle: ExecutionHandle, status: str, within: float = PATIENCE) -> None:
         """Wait until the execution has a status."""
         eventually(lambda: handle.status() == status, f"{handle.id} is {status}, not {handle.status()}", within)
+
+    def step_status(self, handle: ExecutionHandle, path: str, status: str, within: float = PATIENCE) -> None:
+        """Wait until a step has a status."""
+        eventually(lambda: self.steps(handle).get(path) == status, f"{path} is {status}", within)
 
     def open(self, handle: ExecutionHandle, gate: str = "gate") -> None:
         """Let an execution pass a gate."""
@@ -200,7 +204,7 @@ class Site:
 
 def settled_once(site: Site, handle: ExecutionHandle) -> None:
     """Assert that every step that the history knows has one settling event."""
-    settling = ("step_succeeded", "step_failed", "step_cancelled", "step_timed_out")
+    settling = ("step_succeeded", "step_failed", "step_skipped", "step_cancelled", "step_timed_out")
     settled = [event["path"] for event in handle.events() if event["type"] in settling]
     assert sorted(settled) == sorted(site.steps(handle)), "each step is settled exactly once"
 

@@ -10,6 +10,7 @@ from nodes.activities import (
     fail,
     hold,
     meet,
+    sabotage,
     sleep,
     sleep_async,
     swallow,
@@ -118,6 +119,8 @@ late_failure = workflow(
     ),
     retry=SOON,
 )
+
+sabotaged = workflow("sabotaged", step("one", sabotage), step("two", hold), retry=ONCE)
 
 overslept = workflow("overslept", step("work", sleep, {"seconds": 30}, timeout=0.5), retry=SOON)
 

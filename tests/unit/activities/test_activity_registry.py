@@ -144,3 +144,38 @@ def test_a_wrapped_function_is_registered_with_the_parameters_of_the_inner_one()
         'activity charge: unknown parameter "amout"; did you mean "amount"?',
         'activity charge: parameter "amount" is missing; give it in the step\'s input',
     ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "level"),
+    [
+        (None, "read committed"),
+        ("read uncommitted", "read uncommitted"),
+        ("REPEATABLE_READ", "repeatable read"),
+        ("Serializable", "serializable"),
+    ],
+)
+def test_a_transactional_activity_chooses_its_isolation_level(asked: str | None, level: str) -> None:
+    assert Registry().register(charge, transactional=True, isolation=asked).isolation == level
+
+
+def test_an_isolation_level_must_exist_and_needs_a_transaction() -> None:
+    with pytest.raises(ConfigurationError, match=r"'snapshot' is no isolation level; give read uncommitted, .*serial"):
+        Registry().register(charge, transactional=True, isolation="snapshot")
+    with pytest.raises(ConfigurationError, match="add transactional=True"):
+        Registry().register(charge, isolation="serializable")
+
+
+def test_an_activity_may_bring_its_own_timeout() -> None:
+    own = Registry()
+    own.register(charge, timeout=2.5)
+    own.register(charge_later)
+    assert own.timeout("charge") == 2.5
+    assert own.timeout("charge_later") is None
+    assert own.timeout("unknown") is None
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan")])
+def test_a_timeout_is_a_number_of_seconds(timeout: float) -> None:
+    with pytest.raises(ConfigurationError, match="is no number of seconds above 0"):
+        Registry().register(charge, timeout=timeout)

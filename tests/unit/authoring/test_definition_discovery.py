@@ -18,6 +18,10 @@ from orchestrator.authoring.builder import step, workflow
 
 {name} = workflow("{name}", step("a", "act"), version={version})
 """
+MACHINE = """
+name: door
+machine: {initial: OPEN, states: [OPEN], final: SHUT, transitions: [{from: OPEN, to: SHUT, event: SHUT}]}
+"""
 FILE = "name: {name}\nsteps:\n  - {{id: a, activity: act}}\n"
 
 
@@ -63,6 +67,9 @@ def test_a_package_gives_those_of_its_submodules_and_the_files_in_its_folders(wr
             "disco_pack/inner/deep.py": python("deep"),
             "disco_pack/inner/refund.yml": FILE.format(name="refund"),
             "disco_pack/inner/ship.json": '{"name": "ship", "steps": [{"id": "a", "activity": "act"}]}',
+            "disco_pack/inner/door.yaml": MACHINE,
+            "disco_pack/inner/hosts.yaml": "machine: !Ref thing",
+            "disco_pack/inner/arm.yaml": "machine: arm64\ntransitions: none",
             "disco_pack/inner/notes.txt": FILE.format(name="notes"),
             "disco_pack/inner/settings.yaml": "debug: true",
             "disco_pack/inner/stack.yaml": "Resources: !Ref thing",
@@ -71,7 +78,7 @@ def test_a_package_gives_those_of_its_submodules_and_the_files_in_its_folders(wr
         }
     )
     catalog = discover(["disco_pack"], None)
-    assert names(catalog) == ["deep", "order", "refund", "ship"]
+    assert names(catalog) == ["deep", "door", "order", "refund", "ship"]
     assert catalog.problems == ()
 
 

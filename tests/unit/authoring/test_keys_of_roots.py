@@ -1,4 +1,4 @@
-"""References name what exists: a step has an output and nothing else."""
+"""References name what exists: a step has an output, an error, a status and an exit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orchestrator.errors import DefinitionError
     ("expression", "problem"),
     [
         ("{{ steps.a.outptu }}", 'a step has no "outptu"; did you mean'),
-        ("{{ steps.a.result }}", 'a step has no "result"; it has output'),
+        ("{{ steps.a.result }}", 'a step has no "result"; it has error, exit, output, status'),
         ("{{ execution.key }}", 'execution has no "key"; it has'),
     ],
 )

@@ -60,3 +60,10 @@ def test_equal_data_has_one_canonical_form(value: Any) -> None:
     shuffled = json.loads(json.dumps(value), object_pairs_hook=lambda pairs: dict(reversed(pairs)))
     assert canonical(value) == canonical(shuffled)
     assert digest(value) == digest(shuffled)
+
+
+def test_a_number_that_could_not_be_read_back_is_refused() -> None:
+    assert encode(10**4299, limit=10_000, what="output") == str(10**4299)
+    assert encode("7" * 5000, limit=10_000, what="output") == json.dumps("7" * 5000)
+    with pytest.raises(PayloadError, match="more than 4300 digits"):
+        encode({"n": [10**4300]}, limit=10_000, what="output")

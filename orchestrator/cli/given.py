@@ -1,0 +1,28 @@
+"""What users give on the command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+def json_data(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+    """The data in JSON text, in a file behind an @, or on standard input for -; says where it is no JSON."""
+    if value is None:
+        return None
+    text, source = value, "the input"
+    try:
+        if text == "-":
+            text, source = sys.stdin.read(), "standard input"
+        elif text.startswith("@"):
+            source = text[1:]
+            text = Path(source).read_text(encoding="utf-8")
+        return json.loads(text)
+    except OSError as error:
+        raise click.BadParameter(f"cannot read {source}: {error.strerror}") from None
+    except ValueError as error:
+        raise click.BadParameter(f"{source} is no JSON: {error}") from None

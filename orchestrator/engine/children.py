@@ -1,0 +1,49 @@
+"""Executions as steps of others: how they are started. Their end is `advance`'s affair."""
+
+from __future__ import annotations
+
+import uuid
+
+from sqlalchemy import Connection
+
+from orchestrator.engine import start as starting
+from orchestrator.engine.core import Core
+from orchestrator.engine.start import Options, Target
+from orchestrator.errors import UnknownDefinition
+from orchestrator.kinds.kind import Start
+from orchestrator.ledger import children, definitions
+from orchestrator.ledger.claims import Claim
+
+
+def child_id(execution_id: str, path: str) -> str:
+    """The id of a step's child: the same for every attempt, so that it is started once."""
+    return str(uuid.uuid5(uuid.UUID(execution_id), path))
+
+
+def start_child(core: Core, connection: Connection, tenant: str, held: Claim, start: Start) -> str:
+    """Start a step's execution, unless an earlier attempt has; its id.
+
+    Raises:
+        UnknownDefinition: nothing is published under the name.
+        InvalidInput, PayloadError: the input does not fit.
+    """
+    found = definitions.find(connection, tenant, start.workflow, start.version)
+    if found is None:
+        raise UnknownDefinition(f"no workflow {start.workflow} is published; add its module to ORCHESTRATOR_MODULES")
+    target = Target(tenant=tenant, definition_id=found.id, graph=core.graphs.get(connection, found.id))
+    options = Options(
+        id=child_id(held.execution_id, held.path),
+        timeout=start.timeout,
+        labels=start.labels,
+        correlation_id=held.execution_id,
+        parent=None if start.detached else (held.execution_id, held.path),
+    )
+    new = starting.prepare(target, start.input, options, core.settings.max_payload)
+    started = starting.insert(connection, target, [new])
+    starting.publisher(core, target, started)()
+    return new.id
+
+
+def wake_for_child(connection: Connection, child: str) -> bool:
+    """Wake the step that has just been parked for a child, if that has ended already."""
+    return children.wake(connection, child)[1] is not None

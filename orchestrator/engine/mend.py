@@ -1,0 +1,118 @@
+"""Taking up, from outside a worker, what a crash or a timeout has left of one execution's steps."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from sqlalchemy import Connection
+
+from orchestrator.compiler.graph import Graph
+from orchestrator.engine.advance import advance, advance_many, child_ended
+from orchestrator.engine.core import Core
+from orchestrator.engine.failure import follow_failure, settle_failure
+from orchestrator.engine.scope import Call, Scope, about
+from orchestrator.engine.spread import Spread
+from orchestrator.ledger import children, executions, halts, walks
+from orchestrator.ledger.claims import Claim
+from orchestrator.model.outcome import Failure
+from orchestrator.model.state import StepStatus
+
+
+def _spread(core: Core, connection: Connection, execution_id: str) -> tuple[Graph, Spread] | None:
+    found = executions.about(connection, execution_id)
+    if found is None:
+        return None
+    graph = core.graphs.get(connection, found.definition_id)
+    return graph, Spread(_caller(connection), graph, execution_id, _bare(connection, graph, execution_id))
+
+
+def _caller(connection: Connection) -> Call:
+    return lambda statement, *args, **options: statement(connection, *args, **options)
+
+
+def _bare(connection: Connection, graph: Graph, execution_id: str) -> Scope:
+    """A scope for the shape of loops only, which computes no values."""
+    return Scope(_caller(connection), graph, about(execution_id, None))
+
+
+def decide_joins(core: Core, connection: Connection, found: Iterable[tuple[str, str]]) -> None:
+    """Decide joins that nobody decided, as (execution id, path), and publish what that makes ready."""
+    by_execution: dict[str, list[str]] = defaultdict(list)
+    for execution_id, path in found:
+        by_execution[execution_id].append(path)
+    ready = []
+    for execution_id, paths in by_execution.items():
+        opened = _spread(core, connection, execution_id)
+        if opened is None:
+            continue
+        made = opened[1].decide(paths)
+        ready += [(execution_id, path) for path in made]
+        if not made:
+            # What was skipped may have been the last of it.
+            advance(core, connection, execution_id)
+    advance_many(core, connection, ready)
+
+
+def wake_containers(core: Core, connection: Connection, found: Iterable[tuple[str, str, str, bool]]) -> None:
+    """Wake steps whose body has ended: execution id, path, what the paths of the body begin with, whether it broke."""
+    ready = []
+    for execution_id, path, inner, broken in found:
+        if broken:
+            # Not of others: a loop may have begun its next iteration meanwhile.
+            halts.drain(connection, execution_id, inner)
+        opened = _spread(core, connection, execution_id)
+        if opened is not None and opened[1].wake(path, inner):
+            ready.append((execution_id, path))
+    advance_many(core, connection, ready)
+
+
+def tell_parents(core: Core, connection: Connection, found: Iterable[str]) -> None:
+    """Wake the steps that wait for children which have ended."""
+    for child in found:
+        child_ended(core, connection, child)
+
+
+def cancel_orphans(core: Core, connection: Connection, limit: int) -> int:
+    """Cancel the children of steps that were cancelled themselves; how many."""
+    found = children.cancel_orphans(connection, limit)
+    for child in found:
+        advance(core, connection, child)
+    return len(found)
+
+
+def end_of_header(
+    core: Core, connection: Connection, execution_id: str, definition_id: str, *, body: str, found_done: bool
+) -> list[str]:
+    """A header of a chord has ended: what that makes ready, its body or what follows a body that is skipped.
+
+    Args:
+        found_done: the header found its work done already. It may stand for one that died between making the body ready
+            and publishing it.
+    """
+    graph = core.graphs.get(connection, definition_id)
+    spread = Spread(_caller(connection), graph, execution_id, _bare(connection, graph, execution_id))
+    # The body of a chord of lanes is the loop itself, which waits for them.
+    ready = spread.decide([body], [(body, f"{body}[")] if graph.has_body(body) else [])
+    if not ready and found_done:
+        ready = walks.forsaken(connection, execution_id, [body])
+    if not ready and spread.ended:
+        # The body was skipped, and was the last of it.
+        advance(core, connection, execution_id)
+    return ready
+
+
+def fail_attempt(core: Core, connection: Connection, held: Claim, failure: Failure) -> None:
+    """Settle an attempt that its worker could not end, with its own token, and go on from there."""
+    opened = _spread(core, connection, held.execution_id)
+    if opened is None:
+        return
+    graph, spread = opened
+    settled = settle_failure(connection, graph, held, failure, spread=spread)
+    if settled is None or settled.status == StepStatus.RETRYING:
+        return
+    ready = follow_failure(connection, graph, held, failure, spread=spread, settled=settled)
+    if ready is None:
+        advance(core, connection, held.execution_id)
+    else:
+        advance_many(core, connection, [(held.execution_id, path) for path in ready])

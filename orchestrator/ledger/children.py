@@ -1,0 +1,110 @@
+"""Executions that are steps of others: told apart by `parent_id`, and waited for by their id."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, text
+
+from orchestrator.ledger.tables import FINAL
+from orchestrator.model.identity import UNDO_PREFIX
+
+#: Wakes the step that waits for a child which has ended. Sent after the child's end, and after the step was parked:
+#: whichever comes last sees both.
+WAKE = text(f"""
+WITH c AS MATERIALIZED (
+    SELECT id, parent_id, parent_path, status, output, error FROM orchestrator.execution
+    WHERE id = :child AND parent_id IS NOT NULL AND status IN ({FINAL})
+), u AS (
+    UPDATE orchestrator.step s SET status = 'ready', ready_xid = pg_current_xact_id(), ready_at = clock_timestamp(),
+           due_at = NULL, awaits = NULL, wait_name = NULL,
+           woken_by = CASE c.status WHEN 'succeeded' THEN 'child' ELSE 'broken' END,
+           resume = coalesce(s.resume, '{{}}') || jsonb_build_object('status', c.status)
+                    || CASE c.status WHEN 'succeeded' THEN jsonb_build_object('output', c.output) ELSE '{{}}' END,
+           error = CASE c.status WHEN 'succeeded' THEN NULL ELSE coalesce(c.error, '{{}}') || jsonb_build_object(
+               'category', coalesce(c.error ->> 'category', CASE c.status WHEN 'cancelled' THEN 'cancelled'
+                                                            WHEN 'timed_out' THEN 'timeout' ELSE 'system' END),
+               'name', coalesce(c.error ->> 'name', 'ChildFailed'),
+               'message', format('%s ended %s: %s', c.id, c.status, coalesce(c.error ->> 'message', 'no error'))) END
+    FROM c
+    -- The step itself, or its compensation, which waits for the child to have gone back.
+    WHERE s.execution_id = c.parent_id AND s.path IN (c.parent_path, '{UNDO_PREFIX}' || c.parent_path)
+      AND s.status = 'waiting' AND s.awaits = 'child' AND s.wait_name = c.id::text AND NOT s.halt
+    RETURNING s.execution_id, s.path, s.tenant
+), e AS (
+    INSERT INTO orchestrator.event (execution_id, tenant, type, path, data)
+    SELECT execution_id, tenant, 'step_ready', path, jsonb_build_object('child', CAST(:child AS uuid)) FROM u
+)
+SELECT c.parent_id, (SELECT path FROM u) FROM c
+""")
+
+#: Attached children that go on.
+OPEN_CHILDREN = text(f"""
+SELECT id FROM orchestrator.execution WHERE parent_id = :execution AND status NOT IN ({FINAL})
+""")
+
+#: Children that have ended without anybody having told the step that waits for them.
+UNTOLD = text(f"""
+SELECT s.wait_name FROM orchestrator.step s JOIN orchestrator.execution c ON c.id = CAST(s.wait_name AS uuid)
+WHERE s.status = 'waiting' AND s.awaits = 'child' AND s.ready_at < (SELECT clock_timestamp()) - interval '2 s'
+  AND c.status IN ({FINAL})
+LIMIT :limit
+""")
+
+#: Flags an execution: it starts nothing more, and its running attempts drain.
+CANCEL = text("""
+WITH x AS (
+    UPDATE orchestrator.execution SET status = 'cancelling', error = jsonb_build_object(
+           'category', 'cancelled', 'name', 'Cancelled', 'message', CAST(:reason AS text))
+    WHERE id = :execution AND status IN ('created', 'running', 'pausing', 'paused') RETURNING id, tenant, error
+), e AS (
+    INSERT INTO orchestrator.event (execution_id, tenant, type, data)
+    SELECT id, tenant, 'execution_cancelling', jsonb_build_object('error', error) FROM x
+)
+SELECT id FROM x
+""")
+
+
+#: Flags children whose step was cancelled, as the loser of a race or with a body that was broken off.
+CANCEL_ORPHANS = text("""
+WITH o AS MATERIALIZED (
+    SELECT c.id FROM orchestrator.execution c
+    JOIN orchestrator.step s ON s.execution_id = c.parent_id AND s.path = c.parent_path
+    WHERE c.parent_id IS NOT NULL AND c.status IN ('created', 'running', 'pausing', 'paused') AND s.status = 'cancelled'
+    LIMIT :limit
+), x AS (
+    UPDATE orchestrator.execution e SET status = 'cancelling', error = jsonb_build_object(
+           'category', 'cancelled', 'name', 'Cancelled', 'message', 'the step that waited for it was cancelled')
+    FROM o WHERE e.id = o.id AND e.status IN ('created', 'running', 'pausing', 'paused')
+    RETURNING e.id, e.tenant, e.error
+), e AS (
+    INSERT INTO orchestrator.event (execution_id, tenant, type, data)
+    SELECT id, tenant, 'execution_cancelling', jsonb_build_object('error', error) FROM x
+)
+SELECT id FROM x
+""")
+
+
+def wake(connection: Connection, child: str) -> tuple[str | None, str | None]:
+    """Wake the step that waits for a child that has ended: its execution and path. The path is None when none waits
+    any more or yet; the execution too, when the child has not ended or has no parent."""
+    row = connection.execute(WAKE, {"child": child}).first()
+    return (None, None) if row is None else (str(row[0]), row[1])
+
+
+def open_children(connection: Connection, execution_id: str) -> list[str]:
+    """Ids of an execution's attached children that have not ended."""
+    return [str(found) for found in connection.execute(OPEN_CHILDREN, {"execution": execution_id}).scalars()]
+
+
+def untold(connection: Connection, limit: int) -> list[str]:
+    """Ids of children whose end nobody was told."""
+    return list(connection.execute(UNTOLD, {"limit": limit}).scalars())
+
+
+def cancel(connection: Connection, execution_id: str, reason: str) -> bool:
+    """Flag an execution as cancelling; False when it does not go forward any more."""
+    return connection.execute(CANCEL, {"execution": execution_id, "reason": reason}).first() is not None
+
+
+def cancel_orphans(connection: Connection, limit: int) -> list[str]:
+    """Flag children whose step was cancelled; their ids."""
+    return [str(found) for found in connection.execute(CANCEL_ORPHANS, {"limit": limit}).scalars()]

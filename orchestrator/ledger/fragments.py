@@ -1,0 +1,40 @@
+"""Parts that the statements on a step's path share."""
+
+from __future__ import annotations
+
+from orchestrator.ledger.statement import Statement
+from orchestrator.ledger.tables import OPEN
+
+
+def statement(text: str) -> Statement:
+    """A constant statement; `<open>` stands for the condition of an open step."""
+    return Statement(text.replace("<open>", OPEN))
+
+
+STILL_HELD = (
+    "execution_id = :execution AND path = :path AND status = 'running' AND attempt = :attempt AND owner = :owner"
+)
+SUCCEED = f"""
+    UPDATE orchestrator.step SET status = 'succeeded', output = CAST(:output AS jsonb), owner = NULL, due_at = NULL,
+           settled_at = clock_timestamp(), woken_by = NULL,
+           resume = CASE WHEN resume ? 'items' THEN resume END
+    WHERE {STILL_HELD} RETURNING tenant, halt, output
+"""
+SUCCEEDED_EVENT = """
+    SELECT CAST(:execution AS uuid), tenant, 'step_succeeded', CAST(:path AS text), CAST(:attempt AS int),
+           jsonb_build_object('output', output) FROM d
+"""
+EVENTS = "INSERT INTO orchestrator.event (execution_id, tenant, type, path, attempt, data)"
+
+#: Inserts the rows that a settle brings about: ready, blocked (ledger/joins.py says why), waiting or skipped.
+SUCCESSORS = """
+    INSERT INTO orchestrator.step (execution_id, path, tenant, status, queue, parents, edges, need, exit, ready_xid,
+                                   ready_at, settled_at)
+    SELECT :execution, r.path, d.tenant, r.status, r.queue, r.parents, r.edges, r.need, r.exit,
+           CASE r.status WHEN 'ready' THEN pg_current_xact_id() END, clock_timestamp(),
+           CASE r.status WHEN 'skipped' THEN clock_timestamp() END
+    FROM d, jsonb_to_recordset(CAST(:successors AS jsonb))
+         AS r(path text, status text, queue text, parents jsonb, edges jsonb, need int, exit text)
+    WHERE NOT d.halt AND EXISTS (SELECT FROM orchestrator.execution WHERE id = :execution AND status = 'running')
+    ON CONFLICT DO NOTHING RETURNING path, status, tenant
+"""

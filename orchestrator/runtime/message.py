@@ -1,0 +1,47 @@
+"""What a segment's message says, and what the activities of its steps may know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.activities.context import StepContext
+from orchestrator.activities.isolation.policy import ScriptPolicy
+from orchestrator.compiler.graph import Graph
+from orchestrator.ledger.claims import Claim, Facts
+from orchestrator.model.identity import step_key
+from orchestrator.runtime.worker import Worker
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Message:
+    """What a segment's Celery message says, and where in a canvas it stands."""
+
+    execution_id: str
+    definition_id: str
+    head: str
+    #: Celery publishes the next segment of a chain when this one returns.
+    chained: bool = False
+    #: The head of a chord's body: Celery calls the result backend, which looks after it, when this one returns.
+    chord_body: str | None = None
+
+
+def context(
+    worker: Worker, graph: Graph, held: Claim, facts: Facts, timeout: float | None, *, undoes: str | None = None
+) -> StepContext:
+    """What the activity may know of this attempt."""
+    settings = worker.core.settings
+    return StepContext(
+        tenant=facts.tenant,
+        execution_id=held.execution_id,
+        definition=graph.name,
+        version=graph.version,
+        path=held.path,
+        attempt=held.attempt,
+        idempotency_key=step_key(held.execution_id, held.path),
+        correlation_id=facts.correlation_id,
+        labels=facts.labels,
+        undo=undoes is not None,
+        connectors=worker.connectors,
+        timeout=timeout,
+        scripts=ScriptPolicy(allow_unisolated=settings.script_allow_unisolated, folders=settings.script_folders),
+    )
