@@ -21,6 +21,8 @@ from orchestrator.errors import ExecutionNotFound
 from orchestrator.ledger import views
 from orchestrator.model.state import ExecutionStatus
 
+#: So many steps are shown to people; a loop may have thousands.
+_MOST = 100
 #: Characters of an output or error that a table shows.
 _SHORT = 60
 #: Columns of the timeline.
@@ -103,6 +105,8 @@ def _print_head(out: Console, row: Mapping[str, Any]) -> None:
     out.print(f"[bold]{title}[/]  {row['id']}  {coloured(row['status'])}{took}")
     out.print(f"started {shown_time(row['created_at'])}", style="dim")
     for label, value in (
+        ("state", row["state"]),
+        ("parent", row["parent_id"] and f"{row['parent_id']} {row['parent_path']}"),
         ("key", row["idempotency_key"]),
         ("correlation id", row["correlation_id"]),
         ("labels", row["labels"] or None),
@@ -117,7 +121,7 @@ def _print_head(out: Console, row: Mapping[str, Any]) -> None:
 
 def _print_steps(out: Console, steps: Sequence[Mapping[str, Any]], drawn: Mapping[str, Bar]) -> None:
     rows = table("step", "status", "attempts", "waited", "ran", "queue", "result")
-    for step in steps:
+    for step in steps[:_MOST]:
         bar = drawn.get(step["path"])
         label = escape(name(step["path"]))
         rows.add_row(
@@ -131,11 +135,15 @@ def _print_steps(out: Console, steps: Sequence[Mapping[str, Any]], drawn: Mappin
         )
     out.print()
     out.print(rows)
+    if len(steps) > _MOST:
+        out.print(f"and {len(steps) - _MOST:,} more; --json has them all", style="dim")
 
 
 def _result(step: Mapping[str, Any]) -> str:
     if step["status"] == "running":
         return f"[cyan]held by {escape(step['owner'] or '')}[/]"
+    if step["status"] == "waiting":
+        return f"[cyan]{escape(_awaited(step))}[/]"
     error = step["error"]
     if error is not None and step["status"] != "succeeded":
         return f"[red]{escape(_shortened(_told(error), _SHORT))}[/]"
@@ -143,12 +151,24 @@ def _result(step: Mapping[str, Any]) -> str:
     return "" if output is None else f"[dim]{escape(_shortened(json.dumps(output, ensure_ascii=False), _SHORT))}[/]"
 
 
+def _awaited(step: Mapping[str, Any]) -> str:
+    """What a step waits for, and until when at most."""
+    what = {
+        "body": "waits for its steps",
+        "child": f"waits for execution {step['wait_name']}",
+        "event": "waits for an event",
+        "signal": f"waits for signal {step['wait_name']}",
+    }.get(step["awaits"], "waits")
+    about = f" about {step['correlation']}" if step["correlation"] else ""
+    return what + about + (f" until {shown_time(step['due_at'])}" if step["due_at"] else "")
+
+
 def _print_timeline(out: Console, drawn: Sequence[Bar], begin: datetime, end: datetime) -> None:
     margin = max((len(name(bar.path)) for bar in drawn), default=0)
     width = max(20, min(_WIDTH, out.width - margin - 16))
     out.print()
     out.print(axis(begin, end, margin, width))
-    for line in draw(drawn, begin, end, width):
+    for line in draw(drawn[:_MOST], begin, end, width):
         out.print(line, no_wrap=True, overflow="crop")
     out.print(LEGEND, style="dim")
 

@@ -114,6 +114,15 @@ class Body:
         rule = self.steps[join].join
         return tuple(self._leading_only_to({join})) if rule == "any" or isinstance(rule, int) else ()
 
+    @cached_property
+    def _races(self) -> dict[str, list[str]]:
+        """Step -> joins with a number that it leads only to: once one is decided, it has lost."""
+        races: dict[str, list[str]] = defaultdict(list)
+        for join in self.steps:
+            for path in self.losers(join):
+                races[path].append(join)
+        return races
+
     def _leading_only_to(self, targets: set[str]) -> Iterator[str]:
         # Of a step's children, those that are targets or lead to them: counted, as a step may have thousands.
         counts: dict[str, int] = defaultdict(int)
@@ -156,6 +165,8 @@ class Body:
     def row(self, path: str, decided: str = "ready") -> dict[str, Any]:
         """The row of a step: blocked if it has several parents, else as decided."""
         row: dict[str, Any] = {"path": path, "queue": self.queue(path), "status": StepStatus.READY}
+        if path in self._races:
+            row["unless"] = self._races[path]
         if len(self.parents[path]) > 1:
             row |= {"status": StepStatus.BLOCKED, "parents": self.parents[path]}
             if any(edge.exit for edge in self.edges[path]):

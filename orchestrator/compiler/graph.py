@@ -312,6 +312,8 @@ class Graph:
         moved = row | {"path": f"{prefix}{row['path']}"}
         if isinstance(parents := row.get("parents"), list | tuple):
             moved["parents"] = [prefix + parent for parent in parents]
+        if isinstance(unless := row.get("unless"), list | tuple):
+            moved["unless"] = [prefix + join for join in unless]
         if isinstance(edges := row.get("edges"), list | tuple):
             moved["edges"] = [[prefix + parent, exit_by] for parent, exit_by in edges]
         return moved

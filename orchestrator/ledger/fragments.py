@@ -26,15 +26,35 @@ SUCCEEDED_EVENT = """
 """
 EVENTS = "INSERT INTO orchestrator.event (execution_id, tenant, type, path, attempt, data)"
 
-#: Inserts the rows that a settle brings about: ready, blocked (ledger/joins.py says why), waiting or skipped.
-SUCCESSORS = """
-    INSERT INTO orchestrator.step (execution_id, path, tenant, status, queue, parents, edges, need, exit, ready_xid,
-                                   ready_at, settled_at)
-    SELECT :execution, r.path, d.tenant, r.status, r.queue, r.parents, r.edges, r.need, r.exit,
-           CASE r.status WHEN 'ready' THEN pg_current_xact_id() END, clock_timestamp(),
-           CASE r.status WHEN 'skipped' THEN clock_timestamp() END
-    FROM d, jsonb_to_recordset(CAST(:successors AS jsonb))
-         AS r(path text, status text, queue text, parents jsonb, edges jsonb, need int, exit text)
+
+def inserted(rows: str) -> str:
+    """Inserts what a settle `d` brings about: rows that are ready, blocked (ledger/joins.py says why) or skipped.
+
+    A row that names joins in `unless` leads only to these, and each does without some of its parents: once one of them
+    is decided, the row has lost and is cancelled. A settle at the very moment of
+    that decision may not see it, and then a step starts for nothing.
+
+    Args:
+        rows: an SQL expression that gives them as a JSON array.
+    """
+    return f"""
+        INSERT INTO orchestrator.step (execution_id, path, tenant, status, queue, parents, edges, need, exit, ready_xid,
+                                       ready_at, settled_at)
+        SELECT :execution, r.path, d.tenant, q.status, r.queue, r.parents, r.edges, r.need, r.exit,
+               CASE q.status WHEN 'ready' THEN pg_current_xact_id() END, clock_timestamp(),
+               CASE WHEN q.status IN ('skipped', 'cancelled') THEN clock_timestamp() END
+        FROM d, jsonb_to_recordset({rows})
+             AS r(path text, status text, queue text, parents jsonb, edges jsonb, need int, exit text, unless jsonb),
+             LATERAL (SELECT CASE WHEN r.unless IS NOT NULL AND EXISTS (
+                 SELECT FROM orchestrator.step j WHERE j.execution_id = :execution AND j.status <> 'blocked'
+                    AND j.path IN (SELECT jsonb_array_elements_text(r.unless))) THEN 'cancelled' ELSE r.status END
+             ) AS q(status)
+    """
+
+
+#: The rows of :successors, unless the execution goes forward no more.
+SUCCESSORS = f"""
+    {inserted("CAST(:successors AS jsonb)")}
     WHERE NOT d.halt AND EXISTS (SELECT FROM orchestrator.execution WHERE id = :execution AND status = 'running')
     ON CONFLICT DO NOTHING RETURNING path, status, tenant
 """

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
+from orchestrator.ledger.fragments import inserted
 from orchestrator.ledger.tables import OPEN
 
 #: A scalar subquery per parent, so that the search stops at the first unsettled one however many there are.
@@ -89,14 +90,10 @@ WITH j AS MATERIALIZED (
       'running')
     RETURNING s.path, s.tenant, s.status, v.verdict
 ), n AS (
-    INSERT INTO orchestrator.step (execution_id, path, tenant, status, queue, parents, edges, need, exit, ready_xid,
-                                   ready_at, settled_at)
-    SELECT :execution, r.path, d.tenant, r.status, r.queue, r.parents, r.edges, r.need, r.exit,
-           CASE r.status WHEN 'ready' THEN pg_current_xact_id() END, clock_timestamp(),
-           CASE r.status WHEN 'skipped' THEN clock_timestamp() END
-    FROM d, jsonb_to_recordset(CASE d.verdict WHEN 'skipped' THEN CAST(:when_skipped AS jsonb)
-                                              WHEN 'dead' THEN CAST(:when_dead AS jsonb) ELSE '[]' END)
-         AS r(path text, status text, queue text, parents jsonb, edges jsonb, need int, exit text)
+    {
+    inserted('''CASE d.verdict WHEN 'skipped' THEN CAST(:when_skipped AS jsonb)
+                                WHEN 'dead' THEN CAST(:when_dead AS jsonb) ELSE '[]' END''')
+}
     ON CONFLICT DO NOTHING RETURNING path, status, tenant
 ), e AS (
     INSERT INTO orchestrator.event (execution_id, tenant, type, path)

@@ -11,9 +11,13 @@ STATUS = text("SELECT status, output, error FROM orchestrator.execution WHERE id
 EXECUTION = text("SELECT * FROM orchestrator.execution WHERE id = :execution")
 
 STEPS = text("""
-SELECT path, status, attempt, failures, queue, owner, undoes, ready_at, started_at, due_at, settled_at, output, error
-FROM orchestrator.step WHERE execution_id = :execution
-ORDER BY (SELECT min(id) FROM orchestrator.event e WHERE e.execution_id = :execution AND e.path = step.path), path
+SELECT s.path, s.status, s.exit, s.attempt, s.failures, s.queue, s.owner, s.halt, s.undoes, s.awaits, s.wait_name,
+       s.correlation, s.ready_at, s.started_at, s.due_at, s.settled_at, s.output, s.error
+FROM orchestrator.step s LEFT JOIN (
+    SELECT path, min(id) AS id FROM orchestrator.event WHERE execution_id = :execution GROUP BY path
+) first USING (path)
+WHERE s.execution_id = :execution
+ORDER BY first.id, s.path
 """)
 
 EVENTS = text("""

@@ -57,7 +57,7 @@ def made(installed: Path, folder: Path, template: str) -> Path:
 
 @pytest.fixture(scope="module")
 def projects(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a new project from each template, of its name; made by one process, which takes its time to load."""
+    """A folder with a new project from each template, of its name; made by one process, as that takes time to load."""
     folder = tmp_path_factory.mktemp("projects")
     code = (
         "import sys; from orchestrator.cli import call; sys.exit(any(call(['new', n, '-t', n]) for n in sys.argv[1:]))"

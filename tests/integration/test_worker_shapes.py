@@ -63,6 +63,16 @@ def test_the_first_of_several_branches_wins_and_the_others_are_cancelled(site: S
     settled_once(site, handle)
 
 
+def test_a_branch_that_begins_after_the_race_is_decided_has_lost_it(site: Site, worker: WorkerNode) -> None:
+    handle = site.start("late-loser")
+    site.step_status(handle, "winner", "succeeded")
+    site.open(handle)
+    assert handle.result(30) == "quick"
+    assert site.steps(handle) | {"late": "cancelled", "on": "succeeded"} == site.steps(handle)
+    assert not site.witness.calls(handle.id, "late")
+    settled_once(site, handle)
+
+
 def test_a_join_that_no_branch_can_meet_fails(site: Site, worker: WorkerNode) -> None:
     handle = site.start("none-wins")
     with pytest.raises(ExecutionFailed) as failed:
@@ -87,6 +97,15 @@ def test_a_choice_takes_the_first_case_that_holds(site: Site, worker: WorkerNode
     taken = {"large": {"large"}, "middle": {"middle", "middle_too"}, "small": {"small"}}
     for name, paths in taken.items():
         assert {steps[path] for path in paths} == {"succeeded" if name == way else "skipped"}
+
+
+def test_an_execution_ends_at_once_when_all_that_is_left_is_skipped(site: Site, worker: WorkerNode) -> None:
+    handle = site.start("nothing-behind")
+    handle.result(30)
+    assert set(site.steps(handle).values()) == {"succeeded", "skipped"}
+    at = {event["type"]: event["at"] for event in handle.events() if event["path"] in {None, "route"}}
+    assert (at["execution_succeeded"] - at["step_succeeded"]).total_seconds() < 0.4, "no sweep was needed"
+    settled_once(site, handle)
 
 
 @pytest.mark.parametrize("n", [1, 2])
@@ -227,3 +246,16 @@ def test_a_loop_over_ten_thousand_items_joins_once_and_keeps_memory_small(site: 
     settled_once(site, handle)
     grown = [resident(pid) - before.get(pid, 0) for pid in worker.children()]
     assert max(grown) < 100 * 2**20, grown
+
+
+def test_the_lanes_of_a_loop_are_a_chord_whose_body_is_the_loop(site: Site, worker: WorkerNode) -> None:
+    with site.traffic() as traffic:
+        handle = site.start("side-by-side", {"items": list(range(9))})
+        handle.result(30)
+        settled_once(site, handle)
+        messages = traffic.segments(handle.id)
+    lanes = [message for message in messages if message.args[2].startswith("loop[")]
+    assert sorted(message.args[2] for message in lanes) == [f"loop[{index}].first" for index in (0, 2, 4, 6)]
+    assert all(message.chord_body == "loop" for message in lanes)
+    # The loop is published when it starts, and again by whichever lane ends last; what follows it is taken in place.
+    assert [message.args[2] for message in messages if message not in lanes] == ["loop", "loop"]

@@ -54,6 +54,18 @@ first_wins = workflow(
     step("winner", echo, {"value": ["{{ steps.quick.output }}", "{{ steps.slower.output }}"]}, join="any"),
 )
 
+#: `late` leads only to the join, but comes after what goes on when the join is decided.
+late_loser = workflow(
+    "late-loser",
+    step("root", echo),
+    step("quick", echo, after=["root"]),
+    step("slow", hold, after=["root"]),
+    step("late", echo, after=["slow"]),
+    step("on", echo, after=["slow"]),
+    step("winner", echo, {"value": "quick"}, after=["quick", "late"], join="any"),
+    output="{{ steps.winner.output }}",
+)
+
 none_wins = workflow(
     "none-wins",
     parallel(step("one", fail, BUSINESS), sequence(step("two", fail, BUSINESS), step("behind", echo))),
@@ -114,6 +126,16 @@ routed = workflow(
         "behind",
         echo,
         {"value": "{{ coalesce(steps.large.output, steps.middle_too.output, steps.small.output) }}"},
+    ),
+)
+
+#: Everything behind its choice is skipped, a join among it.
+nothing_behind = workflow(
+    "nothing-behind",
+    choice(
+        "route",
+        case("{{ true }}", exit="known"),
+        default=[step("a", echo), parallel(step("b", echo), step("c", echo)), step("d", echo), step("e", echo)],
     ),
 )
 

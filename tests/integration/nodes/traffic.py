@@ -48,14 +48,26 @@ class Message:
         """The task's name."""
         return str(self.headers["task"])
 
-    @cached_property
+    @property
     def args(self) -> list[Any]:
         """The task's positional arguments."""
+        found: list[Any] = self._body[0]
+        return found
+
+    @property
+    def chord_body(self) -> str | None:
+        """The head of the segment that follows the chord which this message is a header of."""
+        chord = self._body[2].get("chord")
+        return None if chord is None else chord["args"][2]
+
+    @cached_property
+    def _body(self) -> list[Any]:
+        """Arguments, keyword arguments, and the canvas around them."""
         body = base64.b64decode(self.content["body"])
         if self.headers.get("compression"):
             body = zlib.decompress(body)
-        arguments, _, _ = json.loads(body)
-        return list(arguments)
+        found: list[Any] = json.loads(body)
+        return found
 
     def copy(self) -> bytes:
         """The same message delivered once more, as a broker does: with a delivery tag of its own."""

@@ -76,7 +76,7 @@ def _joins(definition: Definition, seen: Observation) -> Iterator[str]:
         ended = {
             parent: _end_of(seen.rows[prefix + parent])
             for parent in map(rules.parent_of, step.after)
-            if settled.get(prefix + parent, moment) < moment
+            if settled.get(prefix + parent, moment) < moment and prefix + parent in seen.rows
         }
         fate = rules.fate(step, ended)
         must = {"skipped", "dead"} if row.status == "skipped" else {"ready", "unmet"}
