@@ -33,6 +33,10 @@ ALTER TABLE orchestrator.step
 CREATE INDEX step_waiting_for_signal ON orchestrator.step (tenant, wait_name, correlation)
     WHERE status = 'waiting' AND awaits IN ('signal', 'event');
 
+CREATE INDEX step_of_transition ON orchestrator.step
+    (execution_id, substring(path FROM '[^/]*$'), CAST(split_part(path, ':', 1) AS int))
+    WHERE undoes IS NULL AND strpos(path, '/') > 0;
+
 CREATE INDEX step_waiting_inside ON orchestrator.step (ready_at)
     WHERE status = 'waiting' AND awaits IN ('body', 'child');
 
@@ -47,6 +51,7 @@ CREATE TABLE orchestrator.signal (
     actor TEXT,
     roles JSONB DEFAULT '[]'::jsonb NOT NULL,
     moves BOOLEAN DEFAULT false NOT NULL,
+    taken BOOLEAN DEFAULT false NOT NULL,
     leads_to TEXT,
     created_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
     CONSTRAINT pk_signal PRIMARY KEY (id),
@@ -57,7 +62,7 @@ CREATE UNIQUE INDEX signal_dedup_unique
     ON orchestrator.signal (tenant, coalesce(execution_id::text, 'correlation ' || correlation), name, dedup_id)
     WHERE dedup_id IS NOT NULL;
 
-CREATE INDEX signal_inbox ON orchestrator.signal (execution_id, name, id) WHERE execution_id IS NOT NULL;
+CREATE INDEX signal_inbox ON orchestrator.signal (execution_id, id) WHERE execution_id IS NOT NULL AND NOT taken;
 
 CREATE INDEX signal_events ON orchestrator.signal (tenant, name, correlation, id) WHERE execution_id IS NULL;
 
@@ -73,7 +78,7 @@ CREATE TABLE orchestrator.signal_delivery (
 DOWNGRADE = """
 DROP TABLE orchestrator.signal_delivery, orchestrator.signal;
 
-DROP INDEX orchestrator.step_waiting_for_signal, orchestrator.step_waiting_inside, orchestrator.execution_children;
+DROP INDEX orchestrator.step_of_transition, orchestrator.step_waiting_for_signal, orchestrator.step_waiting_inside, orchestrator.execution_children;
 
 ALTER TABLE orchestrator.step
     DROP COLUMN edges, DROP COLUMN need, DROP COLUMN exit, DROP COLUMN awaits, DROP COLUMN wait_name,

@@ -14,18 +14,14 @@ from sqlalchemy import Connection, text
 
 from orchestrator.ledger.claims import Claim
 from orchestrator.ledger.fragments import EVENTS, STILL_HELD, statement
-
-_UNTAKEN = """
-    g.moves AND NOT EXISTS (SELECT FROM orchestrator.signal_delivery d
-                            WHERE d.execution_id = x.id AND d.signal_id = g.id)
-"""
+from orchestrator.ledger.signals import KNOWN
 
 STANDING = text(f"""
 SELECT x.state, x.status, s.resume, (
     SELECT coalesce(jsonb_agg(g.leads_to ORDER BY g.created_at, g.id), '[]')
-    FROM orchestrator.signal g WHERE g.execution_id = x.id AND {_UNTAKEN}
+    FROM orchestrator.signal g WHERE g.execution_id = x.id AND g.moves AND NOT g.taken
 ), EXISTS (
-    SELECT FROM orchestrator.signal g WHERE g.execution_id = x.id AND g.dedup_id = :dedup AND g.name = :name
+    SELECT FROM orchestrator.signal g WHERE {KNOWN}
 ), x.inbox
 FROM orchestrator.execution x LEFT JOIN orchestrator.step s ON s.execution_id = x.id AND s.path = 'machine'
 WHERE x.id = :execution

@@ -21,13 +21,14 @@ WHERE execution_id = :execution AND path >= CAST(:loop AS text) || '[' AND path 
   AND path ~ :pattern
 """)
 
-#: The step of a machine's transitions that was carried out last.
+#: The step of a machine's transitions that was carried out last; found by index, however often they were.
 OF_TRANSITIONS = text("""
-SELECT DISTINCT ON (substring(path FROM '[^/]*$')) substring(path FROM '[^/]*$'), status, exit, output, error
-FROM orchestrator.step
-WHERE execution_id = :execution AND substring(path FROM '[^/]*$') = ANY(:ids) AND path ~ '^[0-9]+:[^/]+/[^/.]+$'
-  AND settled_at IS NOT NULL
-ORDER BY substring(path FROM '[^/]*$'), CAST(split_part(path, ':', 1) AS int) DESC
+SELECT i.id, s.status, s.exit, s.output, s.error FROM unnest(CAST(:ids AS text[])) AS i(id), LATERAL (
+    SELECT status, exit, output, error FROM orchestrator.step
+    WHERE execution_id = :execution AND undoes IS NULL AND strpos(path, '/') > 0
+      AND substring(path FROM '[^/]*$') = i.id AND settled_at IS NOT NULL
+    ORDER BY CAST(split_part(path, ':', 1) AS int) DESC LIMIT 1
+) s
 """)
 
 #: What a step left, for its compensation.

@@ -24,6 +24,8 @@ signal = Table(
     Column("roles", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
     # Whether it moves a machine, and is not for a step that waits.
     Column("moves", Boolean, nullable=False, server_default=text("false")),
+    # Of a signal to one execution: whether it was taken, or let pass, so that a long life does not fill the inbox.
+    Column("taken", Boolean, nullable=False, server_default=text("false")),
     # The state that it is expected to lead to.
     Column("leads_to", Text),
     Column("created_at", TIME, nullable=False, server_default=NOW),
@@ -37,7 +39,7 @@ signal = Table(
         unique=True,
         postgresql_where=text("dedup_id IS NOT NULL"),
     ),
-    Index("signal_inbox", "execution_id", "name", "id", postgresql_where=text("execution_id IS NOT NULL")),
+    Index("signal_inbox", "execution_id", "id", postgresql_where=text("execution_id IS NOT NULL AND NOT taken")),
     Index("signal_events", "tenant", "name", "correlation", "id", postgresql_where=text("execution_id IS NULL")),
 )
 

@@ -17,6 +17,12 @@ from sqlalchemy import Connection, text
 
 from orchestrator.ledger.tables import FINAL
 
+#: That a signal `g` to the execution `x` has the sender's id; as the unique index has it, so that it is searched.
+KNOWN = """
+    g.tenant = x.tenant AND coalesce(g.execution_id::text, 'correlation ' || g.correlation) = x.id::text
+    AND g.name = :name AND g.dedup_id = :dedup
+"""
+
 INSERT = text(f"""
 WITH x AS (
     SELECT id, tenant FROM orchestrator.execution WHERE id = :execution AND status NOT IN ({FINAL}) FOR SHARE
@@ -32,7 +38,8 @@ WITH x AS (
 -- One whose reply was lost is sent again under its id, and finds itself.
 SELECT (SELECT id FROM x) AS execution, coalesce((SELECT id FROM s), (
     SELECT id FROM orchestrator.signal WHERE id = :id)) AS signal, EXISTS (
-    SELECT FROM orchestrator.signal WHERE execution_id = :execution AND name = :name AND dedup_id = :dedup) AS known
+    SELECT FROM orchestrator.signal g JOIN orchestrator.execution x ON x.tenant = g.tenant
+    WHERE x.id = :execution AND {KNOWN}) AS known
 """)
 
 EMIT = text("""
@@ -50,7 +57,7 @@ WHERE tenant = :tenant AND wait_name = :name AND correlation = :correlation AND 
 #: The signals that a waiting step `w` has not taken.
 UNTAKEN = """
     SELECT g.id, g.name, g.payload, g.created_at FROM orchestrator.signal g
-    WHERE g.execution_id = w.execution_id AND w.correlation IS NULL
+    WHERE g.execution_id = w.execution_id AND NOT g.taken AND w.correlation IS NULL
       AND CASE w.awaits WHEN 'event' THEN g.moves ELSE NOT g.moves AND g.name = w.wait_name END
       AND NOT EXISTS (SELECT FROM orchestrator.signal_delivery d
                       WHERE d.execution_id = w.execution_id AND d.signal_id = g.id)
@@ -88,6 +95,8 @@ WITH w AS MATERIALIZED (
 ), c AS (
     INSERT INTO orchestrator.signal_delivery (signal_id, execution_id, tenant, path)
     SELECT :signal, execution_id, tenant, path FROM w ON CONFLICT DO NOTHING RETURNING execution_id, path
+), t AS (
+    UPDATE orchestrator.signal SET taken = true FROM c WHERE id = :signal AND signal.execution_id IS NOT NULL
 ), u AS (
     UPDATE orchestrator.step s SET status = 'ready', ready_xid = pg_current_xact_id(), ready_at = clock_timestamp(),
            due_at = NULL, awaits = NULL, wait_name = NULL, correlation = NULL, woken_by = 'signal',
@@ -110,6 +119,8 @@ WITH c AS (
     INSERT INTO orchestrator.signal_delivery (signal_id, execution_id, tenant, path)
     SELECT :signal, id, tenant, :path FROM orchestrator.execution WHERE id = :execution
     ON CONFLICT DO NOTHING RETURNING tenant
+), t AS (
+    UPDATE orchestrator.signal SET taken = true FROM c WHERE id = :signal AND execution_id IS NOT NULL
 )
 INSERT INTO orchestrator.event (execution_id, tenant, type, path, data)
 SELECT :execution, tenant, 'signal_refused', :path, jsonb_build_object(

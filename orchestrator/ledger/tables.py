@@ -189,6 +189,14 @@ step = Table(
     Index(
         "step_waiting_inside", "ready_at", postgresql_where=text("status = 'waiting' AND awaits IN ('body', 'child')")
     ),
+    # A machine's transitions: which time a step was last carried out.
+    Index(
+        "step_of_transition",
+        "execution_id",
+        text("substring(path FROM '[^/]*$')"),
+        text("CAST(split_part(path, ':', 1) AS int)"),
+        postgresql_where=text("undoes IS NULL AND strpos(path, '/') > 0"),
+    ),
     Index("step_ready", "queue", "ready_at", postgresql_where=text("status = 'ready'")),
 )
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import TextClause
 
 from ledger.driver import Begun, Ledger
-from orchestrator.ledger import children, halts, joins, parks, signals, timers
+from orchestrator.ledger import children, halts, joins, machines, parks, results, signals, timers
 from orchestrator.model.definition import Step
 
 #: Rows that have nothing to do with what is asked for.
@@ -89,3 +89,32 @@ def test_a_whole_table_that_is_read_would_be_told(ledger: Ledger, crowded: Begun
     plan = "\n".join(row[0] for row in ledger.sql("EXPLAIN SELECT FROM orchestrator.step WHERE output IS NULL"))
     assert "Seq Scan on step" in plan
     assert crowded.id
+
+
+def test_a_machine_that_has_lived_for_years_is_asked_by_index_alone(ledger: Ledger, crowded: Begun) -> None:
+    """Twenty thousand transitions and events: neither the last outcome nor the inbox is searched for among them."""
+    ledger.sql(
+        """INSERT INTO orchestrator.step (execution_id, path, tenant, status, queue, settled_at, ready_at)
+           SELECT :e, n || chr(58) || 'NEXT/verify', 'default', 'succeeded', 'q', now(), now()
+           FROM generate_series(1, :count) n""",
+        e=crowded.id,
+        count=FILLER,
+    )
+    ledger.sql(
+        """INSERT INTO orchestrator.signal (id, tenant, execution_id, name, payload, moves, taken)
+           SELECT gen_random_uuid(), 'default', :e, 'NEXT', '1', true, true FROM generate_series(1, :count) n""",
+        e=crowded.id,
+        count=FILLER,
+    )
+    ledger.sql("ANALYZE")
+    asked = {
+        "step_of_transition": (results.OF_TRANSITIONS, {"ids": ["verify"]}),
+        "signal_inbox": (machines.STANDING, {"name": "NEXT", "dedup": "a"}),
+    }
+    for index, (statement, parameters) in asked.items():
+        explained = ledger.sql(f"EXPLAIN (ANALYZE) {statement.text}", execution=crowded.id, **parameters)
+        plan = "\n".join(row[0] for row in explained)
+        assert index in plan
+        assert max(map(int, re.findall(r"actual time=\S+ rows=(\d+)", plan))) <= 1, plan
+        assert "Removed by Filter" not in plan, plan
+    assert ledger.do(results.of_transitions, crowded.id, ["verify"])["verify"]["status"] == "succeeded"
