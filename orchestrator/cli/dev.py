@@ -78,7 +78,8 @@ def _tell(out: Console, environment: Mapping[str, str], found: Catalog) -> None:
     out.print(f"\nin another terminal ([bold]. {path}[/] does the same):\n")
     out.print(lines, markup=False, soft_wrap=True)
     if found.definitions:
-        first = min(found.definitions, key=lambda definition: len(definition.steps))
+        # A machine would wait for events, and has no steps of its own.
+        first = min(found.definitions, key=lambda definition: (definition.machine is not None, len(definition.steps)))
         out.print(f"    {_first_command(first)}\n", markup=False, soft_wrap=True)
 
 
