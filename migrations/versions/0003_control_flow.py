@@ -37,6 +37,8 @@ CREATE INDEX step_of_transition ON orchestrator.step
     (execution_id, substring(path FROM '[^/]*$'), CAST(split_part(path, ':', 1) AS int))
     WHERE undoes IS NULL AND strpos(path, '/') > 0;
 
+CREATE INDEX step_undo_next ON orchestrator.step (execution_id, parents) WHERE status = 'blocked' AND undoes IS NOT NULL;
+
 CREATE INDEX step_waiting_inside ON orchestrator.step (ready_at)
     WHERE status = 'waiting' AND awaits IN ('body', 'child');
 
@@ -78,7 +80,7 @@ CREATE TABLE orchestrator.signal_delivery (
 DOWNGRADE = """
 DROP TABLE orchestrator.signal_delivery, orchestrator.signal;
 
-DROP INDEX orchestrator.step_of_transition, orchestrator.step_waiting_for_signal, orchestrator.step_waiting_inside, orchestrator.execution_children;
+DROP INDEX orchestrator.step_undo_next, orchestrator.step_of_transition, orchestrator.step_waiting_for_signal, orchestrator.step_waiting_inside, orchestrator.execution_children;
 
 ALTER TABLE orchestrator.step
     DROP COLUMN edges, DROP COLUMN need, DROP COLUMN exit, DROP COLUMN awaits, DROP COLUMN wait_name,

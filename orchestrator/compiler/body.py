@@ -111,15 +111,19 @@ class Body:
 
     def losers(self, join: str) -> tuple[str, ...]:
         """Steps that lead only to this join; those still open have lost once it has what it needs."""
-        rule = self.steps[join].join
-        return tuple(self._leading_only_to({join})) if rule == "any" or isinstance(rule, int) else ()
+        return self._losers.get(join, ())
+
+    @cached_property
+    def _losers(self) -> dict[str, tuple[str, ...]]:
+        numbered = [path for path, step in self.steps.items() if step.join == "any" or isinstance(step.join, int)]
+        return {join: tuple(self._leading_only_to({join})) for join in numbered}
 
     @cached_property
     def _races(self) -> dict[str, list[str]]:
         """Step -> joins with a number that it leads only to: once one is decided, it has lost."""
         races: dict[str, list[str]] = defaultdict(list)
-        for join in self.steps:
-            for path in self.losers(join):
+        for join, losers in self._losers.items():
+            for path in losers:
                 races[path].append(join)
         return races
 

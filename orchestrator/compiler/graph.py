@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
+from typing import Any
 
 from orchestrator.compiler.body import Body
 from orchestrator.compiler.own_tasks import Queues, Route, default_retry
+from orchestrator.compiler.place import Following, Place
 from orchestrator.expressions import Template, compile_value
 from orchestrator.kinds.kind import Kind
 from orchestrator.kinds.kinds import ACTIVITY, ENGINE_KINDS
@@ -30,47 +31,6 @@ MACHINE = "machine"
 
 _ITERATION = re.compile(r"(?P<container>.*)\[(?P<index>[0-9]+)\]\.")
 _TRANSITION = re.compile(r"[0-9]+:[^/]+/")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
-    """Where a step stands."""
-
-    #: The body that it is a step of.
-    body: Body
-    #: What its path has before its id.
-    prefix: str
-    #: Its id.
-    id: str
-    #: The step whose body it is in; None at the top.
-    container: str | None
-    #: Which iteration of that body.
-    index: int
-
-    @property
-    def step(self) -> Step:
-        """The step as the definition has it."""
-        return self.body.steps[self.id]
-
-    @property
-    def inner(self) -> str:
-        """What the paths of all iterations of its body begin with; empty at the top."""
-        return self.prefix if self.prefix.endswith("/") else f"{self.container}[" if self.container else ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Following:
-    """What a step's end brings about, with whole paths."""
-
-    #: Rows to insert, as a JSON array for the settling statement.
-    rows: str
-    #: Joins to be decided after the commit.
-    joins: tuple[str, ...]
-    #: The step to be woken after the commit, if nothing of its body is open then, and what the paths of its body begin
-    #: with; None when the end is not in sight.
-    wakes: tuple[str, str] | None
-    #: Whether a branch of the workflow itself may have ended.
-    ends: bool
 
 
 #: Gives the lanes of the loop at a path.
@@ -288,7 +248,13 @@ class Graph:
         place = self.place(path)
         within = place.body.follow(place.id, exit_by)
         if not place.prefix:
-            following = Following(rows=json.dumps(within.rows), joins=within.joins, wakes=None, ends=within.ends)
+            following = Following(
+                rows=json.dumps(within.rows),
+                joins=within.joins,
+                wakes=None,
+                ends=within.ends,
+                races=_races(within.rows),
+            )
             self._followings[key] = following
             return following
         rows = [self._prefixed(row, place.prefix) for row in within.rows]
@@ -305,7 +271,7 @@ class Graph:
                 heads = [row | {"path": following_prefix + row["path"]} for row in place.body.rows_after(ends)]
                 rows += heads
                 joins += [row["path"] for row in heads]
-        return Following(rows=json.dumps(rows), joins=tuple(joins), wakes=wakes, ends=False)
+        return Following(rows=json.dumps(rows), joins=tuple(joins), wakes=wakes, ends=False, races=_races(rows))
 
     def _prefixed(self, row: dict[str, object], prefix: str) -> dict[str, object]:
         """A row of a body, for one of its iterations."""
@@ -348,3 +314,7 @@ class Graph:
         """Whether a step may share a Celery task with its neighbours."""
         place = self.place(path)
         return place.body.fuses(place.id)
+
+
+def _races(rows: Iterable[dict[str, Any]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(join for row in rows for join in row.get("unless", ())))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from orchestrator.compiler.graph import Graph
 from orchestrator.model.snapshot import Attempted
@@ -12,20 +12,21 @@ from orchestrator.model.state import StepStatus
 CHILD = "workflow"
 
 
-def reverse(graph: Graph, attempted: Iterable[Attempted]) -> tuple[str, ...]:
+def reverse(graph: Graph, attempted: Iterable[Attempted], children: Collection[str] = ()) -> tuple[str, ...]:
     """Steps to compensate, in order.
 
     Args:
         attempted: steps that were attempted, in order of completion; the result is the reverse.
+        children: paths of the steps whose own executions have succeeded, whether the steps were told or not.
     """
-    return tuple(found.path for found in reversed(list(attempted)) if _needs_undo(graph, found))
+    return tuple(found.path for found in reversed(list(attempted)) if _needs_undo(graph, found, children))
 
 
-def _needs_undo(graph: Graph, found: Attempted) -> bool:
+def _needs_undo(graph: Graph, found: Attempted, children: Collection[str]) -> bool:
     step = graph.step(found.path)
-    if step.kind == CHILD:
-        # The child undoes itself; one that did not succeed has done so already.
-        return found.status is StepStatus.SUCCEEDED and not step.spec.get("detached")
+    if step.kind == CHILD and step.compensation is None:
+        # The child goes back by itself; one that did not succeed has done so already.
+        return found.path in children
     if step.compensation is None:
         return False
     if found.status is StepStatus.SUCCEEDED:

@@ -41,13 +41,17 @@ def publish_ready(
     core.publisher.publish([Planned(execution_ids=(execution_id,), definition_id=definition_id, plan=plan)])
 
 
-def advance(core: Core, connection: Connection, execution_id: str, only: Sequence[str] | None = None) -> None:
+def advance(
+    core: Core, connection: Connection, execution_id: str, only: Sequence[str] | None = None, *, tell: bool = True
+) -> None:
     """Take an execution up wherever it stands.
 
     Args:
-        only: publish just these of its ready paths; None publishes all that are ready.
+        only: publish just these of its ready paths; None publishes all that are ready; with none of them, the question
+            is only whether it has ended or goes back.
+        tell: tell its parent if it has ended.
     """
-    planned = _plan(core, connection, execution_id, only)
+    planned = _plan(core, connection, execution_id, only, tell=tell)
     if planned is not None:
         core.publisher.publish([planned])
 
@@ -66,7 +70,7 @@ def child_ended(core: Core, connection: Connection, child: str) -> None:
     parent, path = children.wake(connection, child)
     if parent is not None:
         # Without a path it may be on its way back, and wait for its children to be so too.
-        advance(core, connection, parent, None if path is None else [path])
+        advance(core, connection, parent, () if path is None else [path])
 
 
 def cancel_children(core: Core, connection: Connection, execution_id: str) -> bool:
@@ -74,17 +78,20 @@ def cancel_children(core: Core, connection: Connection, execution_id: str) -> bo
     found = children.open_children(connection, execution_id)
     for child in found:
         children.cancel(connection, child, f"its parent {execution_id} goes back")
-        advance(core, connection, child)
+        # Its end is seen here; told, its parent would come back here for each of many children.
+        advance(core, connection, child, tell=False)
     return bool(found) and bool(children.open_children(connection, execution_id))
 
 
-def _plan(core: Core, connection: Connection, execution_id: str, only: Sequence[str] | None) -> Planned | None:
+def _plan(
+    core: Core, connection: Connection, execution_id: str, only: Sequence[str] | None, *, tell: bool = True
+) -> Planned | None:
     about = executions.about(connection, execution_id)
     if about is None:
         return None
     graph = core.graphs.get(connection, about.definition_id)
-    status = ExecutionStatus(about.status)
-    if only is None and status is ExecutionStatus.RUNNING:
+    status, parent = ExecutionStatus(about.status), about.parent_id if tell else None
+    if not only and status is ExecutionStatus.RUNNING:
         finish(connection, graph, execution_id, core.settings.max_payload)
         status = _status(connection, execution_id)
     if status in DRAINING_EXECUTIONS:
@@ -92,9 +99,9 @@ def _plan(core: Core, connection: Connection, execution_id: str, only: Sequence[
         status = _status(connection, execution_id)
         only = None
         if not begun:
-            _tell(core, connection, execution_id, about.parent_id, status)
+            _tell(core, connection, execution_id, parent, status)
             return None
-    _tell(core, connection, execution_id, about.parent_id, status)
+    _tell(core, connection, execution_id, parent, status)
     found = snapshots.snapshot(connection, execution_id, only, CHAIN_LIMIT)
     if found is None or not found.ready:
         return None

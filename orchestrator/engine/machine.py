@@ -36,12 +36,14 @@ def send(
     for _ in range(LOOKS):
         about, seen = executions.about(connection, execution_id), None
         if about is not None:
-            seen = machines.standing(connection, execution_id, event.name, dedup_id)
+            seen = machines.standing(connection, execution_id, event.name, dedup_id, signal_id)
         if about is None or seen is None:
             raise ExecutionNotFound(f"no execution has the id {execution_id}; `orchestrator list` shows them")
+        graph = core.graphs.get(connection, about.definition_id)
+        if seen.accepted:
+            return _wake(core, connection, graph, execution_id)
         if seen.known:
             return False
-        graph = core.graphs.get(connection, about.definition_id)
         if not seen.begun and seen.status not in FINAL_EXECUTIONS:
             # It enters its first state as soon as a worker has taken it up.
             clock.pause(PAUSE)
@@ -60,15 +62,20 @@ def send(
             "leads_to": _kind(graph).machine.transitions[allowed.transition].to,
         }
         if machines.accept(connection, execution_id, seen, accepted):
-            woken = match(connection, graph, execution_id, MACHINE)
-            advance_many(core, connection, [(execution_id, path) for path in woken])
-            return True
+            return _wake(core, connection, graph, execution_id)
     raise SignalRefused(execution_id, f"{event.name} was not accepted: the machine does not come to rest; try again")
+
+
+def _wake(core: Core, connection: Connection, graph: Graph, execution_id: str) -> bool:
+    """Have an accepted event taken by the machine, if it waits."""
+    woken = match(connection, graph, execution_id, MACHINE)
+    advance_many(core, connection, [(execution_id, path) for path in woken])
+    return True
 
 
 def allowed_events(core: Core, connection: Connection, execution_id: str) -> tuple[str | None, tuple[str, ...]]:
     """A machine's state, and the events that some actor may send it now."""
-    about, seen = executions.about(connection, execution_id), machines.standing(connection, execution_id, "", None)
+    about, seen = executions.about(connection, execution_id), machines.standing(connection, execution_id)
     if about is None or seen is None:
         raise ExecutionNotFound(f"no execution has the id {execution_id}; `orchestrator list` shows them")
     expected = seen.expected

@@ -7,14 +7,15 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection
 
-from orchestrator.compiler.graph import Graph
+from orchestrator.compiler.graph import MACHINE, Graph
 from orchestrator.engine.advance import advance, advance_many, child_ended
 from orchestrator.engine.core import Core
 from orchestrator.engine.failure import follow_failure, settle_failure
 from orchestrator.engine.scope import Call, Scope, about
 from orchestrator.engine.spread import Spread
-from orchestrator.ledger import children, executions, halts, walks
+from orchestrator.ledger import children, executions, halts, parks, walks
 from orchestrator.ledger.claims import Claim
+from orchestrator.model.identity import undone_path
 from orchestrator.model.outcome import Failure
 from orchestrator.model.state import StepStatus
 
@@ -50,7 +51,7 @@ def decide_joins(core: Core, connection: Connection, found: Iterable[tuple[str, 
         ready += [(execution_id, path) for path in made]
         if not made:
             # What was skipped may have been the last of it.
-            advance(core, connection, execution_id)
+            advance(core, connection, execution_id, ())
     advance_many(core, connection, ready)
 
 
@@ -93,12 +94,15 @@ def end_of_header(
     graph = core.graphs.get(connection, definition_id)
     spread = Spread(_caller(connection), graph, execution_id, _bare(connection, graph, execution_id))
     # The body of a chord of lanes is the loop itself, which waits for them.
-    ready = spread.decide([body], [(body, f"{body}[")] if graph.has_body(body) else [])
+    inner = f"{body}["
+    if body == MACHINE:
+        inner = parks.resume(connection, execution_id, body).get("inner", inner)
+    ready = spread.decide([body], [(body, inner)] if graph.has_body(body) else [])
     if not ready and found_done:
         ready = walks.forsaken(connection, execution_id, [body])
     if not ready and spread.ended:
         # The body was skipped, and was the last of it.
-        advance(core, connection, execution_id)
+        advance(core, connection, execution_id, ())
     return ready
 
 
@@ -113,6 +117,7 @@ def fail_attempt(core: Core, connection: Connection, held: Claim, failure: Failu
         return
     ready = follow_failure(connection, graph, held, failure, spread=spread, settled=settled)
     if ready is None:
-        advance(core, connection, held.execution_id)
+        # Compensations behind this one are published.
+        advance(core, connection, held.execution_id, () if undone_path(held.path) is None else None)
     else:
         advance_many(core, connection, [(held.execution_id, path) for path in ready])

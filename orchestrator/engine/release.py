@@ -17,4 +17,4 @@ def publish_released(core: Core, connection: Connection, released: Sequence[Rele
     ready = [(found.execution_id, found.path) for found in released if found.status == StepStatus.READY]
     advance_many(core, connection, ready)
     for execution_id in {found.execution_id for found in released if found.status != StepStatus.READY}:
-        advance(core, connection, execution_id)
+        advance(core, connection, execution_id, ())

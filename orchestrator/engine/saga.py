@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from orchestrator.compiler.graph import Graph
 from orchestrator.compiler.reverse import reverse
 from orchestrator.engine.core import Core
-from orchestrator.ledger import executions, halts
+from orchestrator.ledger import children, executions, halts
 from orchestrator.model.identity import undo_path
 from orchestrator.model.state import ExecutionStatus
 
@@ -25,7 +25,7 @@ def retreat(connection: Connection, graph: Graph, execution_id: str, *, rollback
     Returns:
         True to the one caller who began the undo, and who has it published.
     """
-    undo = reverse(graph, halts.attempted(connection, execution_id)) if rollback else ()
+    undo = _undo(connection, graph, execution_id) if rollback else ()
     if not undo:
         halts.end(connection, execution_id)
         return False
@@ -40,9 +40,15 @@ def undo_succeeded(core: Core, connection: Connection, execution_id: str) -> boo
     if about.status != ExecutionStatus.SUCCEEDED:
         return True
     graph = core.graphs.get(connection, about.definition_id)
-    undo = reverse(graph, halts.attempted(connection, execution_id))
+    undo = _undo(connection, graph, execution_id)
     if not undo:
         return False
     queued = [(path, graph.queue(undo_path(path))) for path in undo]
     halts.begin_undo(connection, execution_id, queued, after=ExecutionStatus.SUCCEEDED)
     return True
+
+
+def _undo(connection: Connection, graph: Graph, execution_id: str) -> tuple[str, ...]:
+    """The steps to undo, in order. Neither attempts nor children go on any more."""
+    succeeded = children.succeeded(connection, execution_id)
+    return reverse(graph, halts.attempted(connection, execution_id), succeeded)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from orchestrator.compiler.graph import Following, Graph
+from orchestrator.compiler.graph import Graph
+from orchestrator.compiler.place import Following
 from orchestrator.engine.scope import Call, Scope
 from orchestrator.ledger import joins, parks
 from orchestrator.ledger.joins import Joined
@@ -34,6 +35,10 @@ class Spread:
         Args:
             leave: a join, or a step with a body, that is somebody else's to look after.
         """
+        for join in following.races:
+            # It may have been decided while the rows that this settle inserted could not be seen.
+            if self._call(joins.decided, self._execution_id, join):
+                self._cancel_losers(join)
         wakes = [] if following.wakes is None or following.wakes[0] == leave else [following.wakes]
         return self.decide([join for join in following.joins if join != leave], wakes)
 

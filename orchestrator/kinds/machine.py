@@ -117,7 +117,7 @@ class MachineKind(Plain):
             )
             allowed = self.choose(resume["state"], event, self._asking(situation, event))
             if allowed.transition is not None:
-                return self._take(here, allowed.transition, event)
+                return self._take(here, allowed.transition, event, due_at=resume.get("due_at"))
             again = self._wait(here, until=resume.get("due_at"))
             return Refuse(name=event.name, actor=event.actor, reason=allowed.reason, then=again)
         if situation.woken_by == "due":
@@ -137,7 +137,8 @@ class MachineKind(Plain):
             by_itself = transition.event is None and transition.after is None and number not in here.get("failed", ())
             if by_itself and self._holds(number, self._asking(situation, None)):
                 return self._take(here, number, None)
-        return self._wait(here)
+        # Of a transition that failed: the timers of the state go on as they were.
+        return self._wait(here, until=(situation.resume or {}).get("due_at"))
 
     def _timers(self, state: str) -> Sequence[tuple[float, int]]:
         return sorted((found.after, number) for number, found in self.leaving(state) if found.after is not None)
@@ -160,7 +161,7 @@ class MachineKind(Plain):
                 return self._take(here, number, None)
         return self._wait(here | {"waited": now})
 
-    def _take(self, here: Mapping[str, Any], number: int, event: Event | None) -> Decision:
+    def _take(self, here: Mapping[str, Any], number: int, event: Event | None, due_at: str | None = None) -> Decision:
         transition = self.machine.transitions[number]
         doing = {
             "state": here["state"],
@@ -170,6 +171,7 @@ class MachineKind(Plain):
             "event": None if event is None else event.as_data(),
             "waited": here.get("waited", 0.0) if transition.after is None else transition.after,
             "failed": here.get("failed", []),
+            "due_at": due_at,
         }
         if not transition.steps:
             return self._arrive(doing)
@@ -185,6 +187,7 @@ class MachineKind(Plain):
             error = {key: situation.error.get(key) for key in ("category", "name", "message", "step")}
             failed = sorted({*resume["failed"], resume["transition"]})
             stays = {"state": resume["state"], "seq": resume["seq"] + 1, "waited": resume["waited"], "failed": failed}
+            stays["due_at"] = resume.get("due_at")
             return Enter(state=resume["state"], resume=stays, data={"failed": resume["to"], "error": error})
         if situation.woken_by == "due":
             message = f"the transition to {resume['to']} has passed its timeout"

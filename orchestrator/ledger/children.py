@@ -41,6 +41,11 @@ OPEN_CHILDREN = text(f"""
 SELECT id FROM orchestrator.execution WHERE parent_id = :execution AND status NOT IN ({FINAL})
 """)
 
+#: The steps whose children have succeeded.
+SUCCEEDED = text("""
+SELECT parent_path FROM orchestrator.execution WHERE parent_id = :execution AND status = 'succeeded'
+""")
+
 #: Children that have ended without anybody having told the step that waits for them.
 UNTOLD = text(f"""
 SELECT s.wait_name FROM orchestrator.step s JOIN orchestrator.execution c ON c.id = CAST(s.wait_name AS uuid)
@@ -93,6 +98,11 @@ def wake(connection: Connection, child: str) -> tuple[str | None, str | None]:
 def open_children(connection: Connection, execution_id: str) -> list[str]:
     """Ids of an execution's attached children that have not ended."""
     return [str(found) for found in connection.execute(OPEN_CHILDREN, {"execution": execution_id}).scalars()]
+
+
+def succeeded(connection: Connection, execution_id: str) -> frozenset[str]:
+    """Paths of an execution's steps whose own executions have succeeded."""
+    return frozenset(connection.execute(SUCCEEDED, {"execution": execution_id}).scalars())
 
 
 def untold(connection: Connection, limit: int) -> list[str]:

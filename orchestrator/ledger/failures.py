@@ -69,7 +69,7 @@ SETTLE_BREAKING = statement(f"""
 WITH d AS ({_FAIL}), b AS (
     UPDATE orchestrator.step SET woken_by = 'broken',
            error = jsonb_build_object('step', CAST(:path AS text)) || CAST(:error AS jsonb)
-    FROM d WHERE execution_id = :execution AND path = :container AND step.status = 'waiting'
+    FROM d WHERE execution_id = :execution AND path = :container AND step.status = 'waiting' AND awaits = 'body'
       AND woken_by IS DISTINCT FROM 'broken'
 ), e AS ({EVENTS} {_FAILED_EVENT})
 SELECT halt, status FROM d

@@ -36,10 +36,12 @@ SELECT count(*) FROM h
 
 #: In order of completion: the order of the settling events, as clocks may stand or step back.
 ATTEMPTED = text("""
-SELECT s.path, s.status, s.transactional FROM orchestrator.step s
-WHERE s.execution_id = :execution AND s.undoes IS NULL AND s.attempt > 0
-ORDER BY (SELECT max(e.id) FROM orchestrator.event e WHERE e.execution_id = s.execution_id AND e.path = s.path
-          AND e.type IN ('step_succeeded', 'step_failed', 'step_cancelled', 'step_timed_out'))
+SELECT s.path, s.status, s.transactional FROM orchestrator.step s LEFT JOIN (
+    SELECT path, max(id) AS id FROM orchestrator.event
+    WHERE execution_id = :execution AND type IN ('step_succeeded', 'step_failed', 'step_cancelled', 'step_timed_out')
+    GROUP BY path
+) e ON e.path = s.path
+WHERE s.execution_id = :execution AND s.undoes IS NULL AND s.attempt > 0 ORDER BY e.id
 """)
 
 _DRAINED = f"""

@@ -103,13 +103,16 @@ WITH j AS MATERIALIZED (
 SELECT verdict, (SELECT array_agg(path ORDER BY path) FROM n WHERE status = 'ready') FROM d
 """)
 
-#: Joins whose last arriver died between its commit and the join. One whose number is met with others still open is
-#: found when those have ended.
+#: Joins whose last arriver died between its commit and the join.
 LOST = text(f"""
 SELECT execution_id, path FROM orchestrator.step j
 WHERE status = 'blocked' AND undoes IS NULL AND NOT halt AND ready_at < (SELECT clock_timestamp()) - interval '2 s'
-  AND {_NONE_PENDING}
+  AND ({_NONE_PENDING} OR need > 0 AND (SELECT {_DECISION} FROM ({_TALLY}) tally) IS NOT NULL)
 LIMIT :limit
+""")
+
+DECIDED = text("""
+SELECT FROM orchestrator.step WHERE execution_id = :execution AND path = :path AND status <> 'blocked'
 """)
 
 _LOSERS = f"""
@@ -156,6 +159,11 @@ def join(
         JOIN, {"execution": execution_id, "path": path, "when_skipped": when_skipped, "when_dead": when_dead}
     ).first()
     return None if row is None else Joined(verdict=row[0], ready=tuple(row[1] or ()))
+
+
+def decided(connection: Connection, execution_id: str, path: str) -> bool:
+    """Whether a join has been made ready, or skipped."""
+    return connection.execute(DECIDED, {"execution": execution_id, "path": path}).first() is not None
 
 
 def lost(connection: Connection, limit: int) -> list[tuple[str, str]]:

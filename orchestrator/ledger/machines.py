@@ -22,7 +22,7 @@ SELECT x.state, x.status, s.resume, (
     FROM orchestrator.signal g WHERE g.execution_id = x.id AND g.moves AND NOT g.taken
 ), EXISTS (
     SELECT FROM orchestrator.signal g WHERE {KNOWN}
-), x.inbox
+), x.inbox, EXISTS (SELECT FROM orchestrator.signal g WHERE g.id = CAST(:id AS uuid))
 FROM orchestrator.execution x LEFT JOIN orchestrator.step s ON s.execution_id = x.id AND s.path = 'machine'
 WHERE x.id = :execution
 """)
@@ -83,6 +83,8 @@ class Standing:
     known: bool
     #: Events accepted so far.
     inbox: int
+    #: Whether this very event was accepted, by a sending whose reply was lost.
+    accepted: bool
 
     @property
     def expected(self) -> str | None:
@@ -90,9 +92,11 @@ class Standing:
         return self.pending[-1] if self.pending else self.doing or self.state
 
 
-def standing(connection: Connection, execution_id: str, name: str, dedup_id: str | None) -> Standing | None:
-    """Where a machine stands; None when there is no such execution."""
-    parameters = {"execution": execution_id, "name": name, "dedup": dedup_id}
+def standing(
+    connection: Connection, execution_id: str, name: str = "", dedup_id: str | None = None, signal_id: str | None = None
+) -> Standing | None:
+    """Where a machine stands, also towards an event; None when there is no such execution."""
+    parameters = {"execution": execution_id, "name": name, "dedup": dedup_id, "id": signal_id}
     row = connection.execute(STANDING, parameters).first()
     if row is None:
         return None
@@ -107,6 +111,7 @@ def standing(connection: Connection, execution_id: str, name: str, dedup_id: str
         pending=tuple(row[3]),
         known=row[4],
         inbox=row[5],
+        accepted=row[6],
     )
 
 

@@ -52,6 +52,10 @@ WAKE_FOR_BODY = text(f"""
 WITH w AS (
     UPDATE orchestrator.step s SET {_WAKE}, woken_by = coalesce(s.woken_by, 'body')
     WHERE s.execution_id = :execution AND s.path = :path AND s.status = 'waiting' AND s.awaits = 'body' AND NOT s.halt
+      -- Not for the end of a body that it has left behind: a late message may ask for that of an earlier transition,
+      -- and a row that was claimed and let go of again while this waited is not what the snapshot knows. Claims count.
+      AND coalesce(s.resume ->> 'inner', CAST(:inner AS text)) = :inner
+      AND s.attempt = (SELECT b.attempt FROM orchestrator.step b WHERE b.execution_id = :execution AND b.path = :path)
       AND NOT EXISTS (SELECT FROM orchestrator.step o WHERE o.execution_id = :execution AND o.{OPEN}
                         AND starts_with(o.path, :inner))
     RETURNING s.path, s.tenant

@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from orchestrator.ledger.tables import FINAL
+from orchestrator.ledger.tables import FINAL, OPEN
 
 #: That a signal `g` to the execution `x` has the sender's id; as the unique index has it, so that it is searched.
 KNOWN = """
@@ -68,14 +68,16 @@ UNTAKEN = """
                       WHERE d.execution_id = w.execution_id AND d.signal_id = g.id)
 """
 
-#: What a waiting step would take.
-PEEK = text(f"""
+_PEEK = f"""
 SELECT w.path, g.name, g.id, g.payload FROM orchestrator.step w, LATERAL (
     SELECT * FROM ({UNTAKEN}) u ORDER BY created_at, id LIMIT 1) g
 WHERE w.execution_id = :execution AND w.status = 'waiting' AND w.awaits IN ('signal', 'event') AND NOT w.halt
-  AND (CAST(:path AS text) IS NULL OR w.path = :path)
+  AND <which>
 ORDER BY w.path LIMIT 1
-""")
+"""
+#: What a waiting step would take; any of an execution, or the one at a path.
+PEEK = text(_PEEK.replace("<which>", f"w.{OPEN}"))
+PEEK_AT = text(_PEEK.replace("<which>", "w.path = :path"))
 
 #: Steps that have waited a while although a signal is there: its sender died before it could wake them.
 UNMATCHED = text(f"""
@@ -209,7 +211,10 @@ def waiting_for_event(connection: Connection, tenant: str, name: str, correlatio
 
 def peek(connection: Connection, execution_id: str, path: str | None) -> Untaken | None:
     """The next signal that a waiting step of an execution, or the one at a path, may take."""
-    row = connection.execute(PEEK, {"execution": execution_id, "path": path}).first()
+    if path is None:
+        row = connection.execute(PEEK, {"execution": execution_id}).first()
+    else:
+        row = connection.execute(PEEK_AT, {"execution": execution_id, "path": path}).first()
     return None if row is None else Untaken(path=row[0], name=row[1], signal_id=str(row[2]), payload=row[3])
 
 

@@ -189,6 +189,10 @@ step = Table(
     Index(
         "step_waiting_inside", "ready_at", postgresql_where=text("status = 'waiting' AND awaits IN ('body', 'child')")
     ),
+    # What a compensation is followed by.
+    Index(
+        "step_undo_next", "execution_id", "parents", postgresql_where=text("status = 'blocked' AND undoes IS NOT NULL")
+    ),
     # A machine's transitions: which time a step was last carried out.
     Index(
         "step_of_transition",

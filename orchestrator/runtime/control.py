@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from orchestrator.compiler.graph import Graph
 from orchestrator.engine import children, signal
-from orchestrator.engine.advance import cancel_children
+from orchestrator.engine.advance import advance
 from orchestrator.engine.scope import Scope
 from orchestrator.errors import ActivityError, OrchestratorError
 from orchestrator.expressions import Template
@@ -185,11 +185,13 @@ class Control:
     def _enter(self, held: Claim, enter: Enter) -> Outcome:
         """A machine's state is recorded under the claim, which goes on with the next decision."""
         resume, data = json.dumps(enter.resume), json.dumps(dict(enter.data))
+        if enter.back:
+            # First, so that a crash in between still goes back.
+            reason = f"the machine goes back, to state {enter.state}"
+            self._link.call(lambda connection: cancel(connection, held.execution_id, reason))
         if not self._link.call(machines.enter, held, state=enter.state, resume=resume, data=data):
             return None
         if enter.back:
-            reason = f"the machine goes back, to state {enter.state}"
-            self._link.call(lambda connection: cancel(connection, held.execution_id, reason))
             return Succeeded(output=json.dumps({"state": enter.state}), exit=None)
         entered = Woken(unmet=False, resume=enter.resume, by=None, error=None)
         return self.carry_out(replace(held, woken=entered))
@@ -220,10 +222,15 @@ class Control:
         if ended is None:
             return None
         if isinstance(ended, Settled) and ended.halted:
-            self._link.call(lambda connection: cancel_children(self._core, connection, held.execution_id))
+            self._link.call(self._take_back, child)
             return Let(halted=True)
         woken = self._link.call(children.wake_for_child, child)
         return Let(ready=(held.path,) if woken else ())
+
+    def _take_back(self, connection: Connection, child: str) -> None:
+        """Cancel a child whose step was cancelled while it was started."""
+        cancel(connection, child, "the step that waits for it was cancelled")
+        advance(self._core, connection, child)
 
     def _emit(self, held: Claim, emit: Emit) -> Succeeded:
         limit = self._core.settings.max_payload

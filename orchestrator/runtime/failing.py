@@ -9,7 +9,9 @@ from orchestrator.engine.advance import advance, publish_ready
 from orchestrator.engine.core import Core
 from orchestrator.engine.failure import FAILED, follow_failure, settle_failure
 from orchestrator.engine.spread import Spread
+from orchestrator.ledger import lost_replies
 from orchestrator.ledger.claims import Claim, Settled
+from orchestrator.model.identity import undone_path
 from orchestrator.model.outcome import Failure
 from orchestrator.model.state import StepStatus
 from orchestrator.runtime.link import Link
@@ -35,13 +37,18 @@ def fail(
     settled = ended if isinstance(ended, Settled) else None
     if settled is not None and settled.status == StepStatus.RETRYING:
         return True
+    if settled is None and link.call(lost_replies.standing, held) != StepStatus.FAILED:
+        # It was a retry whose reply was lost, or the step has been taken up again since.
+        return True
 
     def follow(connection: Connection) -> list[str] | None:
         return follow_failure(connection, graph, held, failure, spread=spread, settled=settled)
 
     ready = link.call(follow)
     if ready is None:
-        link.call(lambda connection: advance(core, connection, held.execution_id))
+        # Compensations behind this one are published; of forward steps, each has its message.
+        only = () if undone_path(held.path) is None else None
+        link.call(lambda connection: advance(core, connection, held.execution_id, only))
     elif ready:
         publish_ready(core, graph, definition_id, held.execution_id, ready)
     return True

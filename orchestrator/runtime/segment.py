@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection
 
@@ -22,7 +22,7 @@ from orchestrator.engine.scope import Scope, about
 from orchestrator.engine.spread import Spread
 from orchestrator.errors import ExpressionError, InvalidInput, PayloadError
 from orchestrator.kinds.kinds import ACTIVITY
-from orchestrator.ledger import claims, lost_replies, results, walks
+from orchestrator.ledger import claims, joins, lost_replies, results, walks
 from orchestrator.ledger.claims import Claim, Facts, Settled
 from orchestrator.model.outcome import Failure
 from orchestrator.model.state import ExecutionStatus, StepStatus
@@ -100,21 +100,17 @@ class Segment:
             path,
             owner=self._owner,
             want=ExecutionStatus.RUNNING,
-            transactional=self._is_transactional(path),
-            timeout=self._timeout(path),
+            transactional=self._worker.is_transactional(self._graph, path),
+            timeout=self._worker.timeout(self._graph, path),
         )
         if taken is None:
             return None
         held, facts = taken
         if self._known is None:
             self._know(facts)
+        if losers := self._graph.losers(path):
+            self._link.call(joins.cancel_losers, self._execution_id, losers)  # once more: who decided may have died
         return held
-
-    def _is_transactional(self, path: str) -> bool:
-        return self._worker.registry.is_transactional(self._graph.step(path).activity or "")
-
-    def _timeout(self, path: str) -> float | None:
-        return self._graph.timeout(path) or self._worker.registry.timeout(self._graph.step(path).activity or "")
 
     def _step(self, held: Claim) -> Claim | None:
         """Attempt one step and settle it; the claim to go on with, if there is one."""
@@ -163,21 +159,20 @@ class Segment:
         """The step waits now; what that made ready is published, or taken up in place."""
         if let.halted:
             return self._halted(held.path)
-        if let.body and len(let.ready) > 1:
-            publish_ready(
-                self._core, self._graph, self._message.definition_id, self._execution_id, let.ready, container=held.path
-            )
+        if let.ready and (self._message.chained or (let.body and len(let.ready) > 1)):
+            self._publish(let.ready, held.path if let.body else None)
             return None
         return self._go_on(held.path, list(let.ready))
 
     def _attempt(self, held: Claim) -> Attempt:
         facts, scope, _ = self._facts()
+        timeout = self._worker.timeout(self._graph, held.path)
         return Attempt(
             held=held,
             activity=self._graph.step(held.path).activity or "",
             parameters=lambda: scope.parameters(held.path),
-            context=context(self._worker, self._graph, held, facts, self._timeout(held.path)),
-            timeout=self._timeout(held.path),
+            context=context(self._worker, self._graph, held, facts, timeout),
+            timeout=timeout,
             limit=self._core.settings.max_payload,
         )
 
@@ -196,8 +191,8 @@ class Segment:
                     output,
                     following=following,
                     queue=self._graph.queue(following),
-                    transactional=self._is_transactional(following),
-                    timeout=self._timeout(following),
+                    transactional=self._worker.is_transactional(self._graph, following),
+                    timeout=self._worker.timeout(self._graph, following),
                 )
             behind = self._facts()[2].following(held.path, exit_by)
             if behind.ends and behind.rows == "[]":
@@ -259,13 +254,16 @@ class Segment:
     def _halted(self, path: str) -> Claim | None:
         """The execution is flagged, or a body around the step is broken off: whoever waits for its end is told."""
         woken = self._facts()[2].wake_around(path)
-        if woken:
+        if not woken:
+            self._advance()
+        elif self._message.chained:
+            self._publish(woken)
+        else:
             return self._go_on(path, woken)
-        self._advance()
         return None
 
     def _advance(self) -> None:
-        self._link.call(lambda connection: advance(self._core, connection, self._execution_id))
+        self._link.call(lambda connection: advance(self._core, connection, self._execution_id, ()))
 
     def _go_on(self, path: str, ready: list[str]) -> Claim | None:
         """Publish what is ready, leave it to the chain, or take it up in place where this worker may."""
@@ -276,9 +274,12 @@ class Segment:
             return None
         if len(ready) == 1 and not self._stop and self._may_take(path, ready[0]):
             return self._claim(ready[0])
-        definition_id = self._message.definition_id
-        publish_ready(self._core, self._graph, definition_id, self._execution_id, ready)
+        self._publish(ready)
         return None
+
+    def _publish(self, ready: Sequence[str], container: str | None = None) -> None:
+        definition_id = self._message.definition_id
+        publish_ready(self._core, self._graph, definition_id, self._execution_id, ready, container=container)
 
     def _may_take(self, path: str, following: str) -> bool:
         """Whether the next segment may be worked on within this task."""
@@ -330,7 +331,7 @@ class Segment:
         return self._heal(self._tail)
 
     def _heal(self, path: str, *, recovering: bool = False) -> Claim | None:
-        """Take up successors that nobody has claimed: the publish that should have followed their commit was lost."""
+        """Take up successors that nobody has claimed: their publish was lost."""
         if self._message.chord_body is not None:
             return None
         found = self._link.call(results.outcomes, self._execution_id, [path]).get(path)

@@ -36,14 +36,14 @@ def undo(worker: Worker, link: Link, graph: Graph, message: Message) -> bool:
         path,
         owner=worker.node.owner(),
         want=ExecutionStatus.COMPENSATING,
-        transactional=worker.registry.is_transactional(activity),
-        timeout=graph.timeout(path) or worker.registry.timeout(activity),
+        transactional=worker.is_transactional(graph, path),
+        timeout=worker.timeout(graph, path),
     )
     if taken is None:
         return False
     held, facts = taken
     scope = Scope(link.call, graph, about(message.execution_id, facts))
-    if graph.step(undone).kind == CHILD:
+    if graph.step(undone).kind == CHILD and graph.step(undone).compensation is None:
         ended = undo_child.perform(core, link, held, undone)
         if isinstance(ended, undo_child.Waits):
             return False
@@ -78,7 +78,7 @@ def _perform(
     activity: str,
     undone: str,
 ) -> Ended:
-    timeout = graph.timeout(held.path) or worker.registry.timeout(activity)
+    timeout = worker.timeout(graph, held.path)
     attempt = Attempt(
         held=held,
         activity=activity,

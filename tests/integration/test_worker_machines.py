@@ -158,3 +158,25 @@ def test_a_machine_that_goes_back_undoes_its_transitions_in_reverse_order(site: 
     assert undone == ["undo:2:NEXT/fund", "undo:1:NEXT/open"]
     assert handle.state() == "refused"
     settled_once(site, handle)
+
+
+def test_a_state_is_entered_once_all_steps_of_its_transition_have_ended(site: Site, worker: WorkerNode) -> None:
+    handle = site.start("side-by-side-machine")
+    site.orchestrator.send(handle.id, "GO")
+    site.step_status(handle, "1:GO/quick", "succeeded")
+    site.call(handle, "1:GO/slow")
+    assert handle.state() == "here"
+    site.open(handle)
+    assert handle.result(30) == {"state": "there"}
+    assert entered(handle) == ["here", "there"]
+    settled_once(site, handle)
+
+
+def test_an_event_whose_transition_fails_does_not_put_the_timer_off(site: Site, worker: WorkerNode) -> None:
+    handle = site.start("ageing")
+    due = "SELECT due_at FROM orchestrator.step WHERE execution_id = :id AND path = 'machine' AND status = 'waiting'"
+    ((before,),) = eventually(lambda: site.execute(due, id=handle.id), "it waits")
+    site.orchestrator.send(handle.id, "TOUCH")
+    eventually(lambda: len(entered(handle)) == 2, "the failure is noted")
+    ((after,),) = eventually(lambda: site.execute(due, id=handle.id), "it waits again")
+    assert after == before

@@ -141,6 +141,14 @@ def test_a_parallel_loop_gives_its_results_in_the_order_of_the_items(
     assert output == [2 * n for n in range(count)]
 
 
+def test_a_loop_in_the_middle_of_a_chain_needs_no_sweep(site: Site, worker: WorkerNode) -> None:
+    handle = site.start("unfused")
+    assert handle.result(30) == [1, 2]
+    begun, *_, ended = (event["at"] for event in handle.events())
+    assert (ended - begun).total_seconds() < 1.5, "what the loop made ready was published at once"
+    settled_once(site, handle)
+
+
 def test_loops_within_loops_see_their_own_items_and_those_around(site: Site, worker: WorkerNode) -> None:
     output, _ = outcome(site, "nested", {"rows": [[1, 2], [], [3]]})
     assert output == [[1, 2], [], [5]]

@@ -104,6 +104,31 @@ def test_a_failing_parent_has_its_finished_child_undone(site: Site, worker: Work
     settled_once(site, handle)
 
 
+def test_a_child_with_a_compensation_of_its_own_is_undone_by_that(site: Site, worker: WorkerNode) -> None:
+    handle = site.start("parent-compensating")
+    site.status(handle, "compensated")
+    (child,) = children(site, handle.id)
+    assert site.orchestrator.execution(child).status() == "succeeded"
+    assert site.step(handle, "undo:child")["output"] == 2
+    settled_once(site, handle)
+
+
+def test_a_child_that_ended_before_its_parent_was_told_is_undone_all_the_same(site: Site, worker: WorkerNode) -> None:
+    """Its step was ready to hear of it when the execution was flagged, and was cancelled."""
+    handle = site.start("parent-cancelling")
+    (child,) = eventually(lambda: children(site, handle.id), "the child is started")
+    running = site.orchestrator.execution(child)
+    site.call(running, "work")
+    deaf = "UPDATE orchestrator.step SET wait_name = CAST(gen_random_uuid() AS text) WHERE execution_id = :id"
+    site.execute(f"{deaf} AND path = 'child'", id=handle.id)
+    site.open(running)
+    running.result(30)
+    site.open(handle, "refusal")
+    site.status(handle, "compensated")
+    assert site.steps(handle)["child"] == "cancelled"
+    assert running.status() == "compensated"
+
+
 def test_a_failing_parent_cancels_its_child_and_waits_for_it(site: Site, worker: WorkerNode) -> None:
     handle = site.start("parent-cancelling")
     (child,) = eventually(lambda: children(site, handle.id), "the child is started")

@@ -107,9 +107,9 @@ def test_a_machine_that_has_lived_for_years_is_asked_by_index_alone(ledger: Ledg
         count=FILLER,
     )
     ledger.sql("ANALYZE")
-    asked = {
+    asked: dict[str, tuple[TextClause, dict[str, Any]]] = {
         "step_of_transition": (results.OF_TRANSITIONS, {"ids": ["verify"]}),
-        "signal_inbox": (machines.STANDING, {"name": "NEXT", "dedup": "a"}),
+        "signal_inbox": (machines.STANDING, {"name": "NEXT", "dedup": "a", "id": None}),
     }
     for index, (statement, parameters) in asked.items():
         explained = ledger.sql(f"EXPLAIN (ANALYZE) {statement.text}", execution=crowded.id, **parameters)

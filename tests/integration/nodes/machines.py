@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nodes.activities import echo, fail, hold
-from orchestrator import compensation, machine, step, transition
+from orchestrator import compensation, machine, parallel, step, transition
 
 BUSINESS = {"attempts": 99, "business": True}
 
@@ -73,6 +73,29 @@ stumbling = machine(
         transition("here", "there", event="GO", steps=[step("walk", fail, BUSINESS)]),
         transition("here", "there", event="FLY", steps=[step("fly", hold)], timeout=0.5),
         transition("here", "there", event="RIDE"),
+    ],
+)
+
+#: Both steps of its transition must have ended before the state changes.
+side_by_side = machine(
+    "side-by-side-machine",
+    initial="here",
+    states=["here", "there"],
+    final=["there"],
+    transitions=[
+        transition("here", "there", event="GO", steps=[parallel(step("quick", echo), step("slow", hold))]),
+    ],
+)
+
+#: An event that fails does not put the timer off.
+ageing = machine(
+    "ageing",
+    initial="fresh",
+    states=["fresh", "stale"],
+    final=["stale"],
+    transitions=[
+        transition("fresh", "stale", event="TOUCH", steps=[step("fails", fail, BUSINESS)]),
+        transition("fresh", "stale", after="24h"),
     ],
 )
 

@@ -186,6 +186,15 @@ nested = workflow(
     ),
 )
 
+#: Every step in a task of its own: canvases are chains, and a loop in the middle of one parks.
+unfused = workflow(
+    "unfused",
+    step("before", echo),
+    each("loop", [1, 2], step("one", echo, {"value": "{{ item }}"})),
+    step("behind", echo, {"value": "{{ steps.loop.output }}"}),
+    fuse=False,
+)
+
 filtered = workflow(
     "filtered",
     each("loop", "{{ input.items }}", when("wanted", "{{ item > 2 }}", [step("take", echo, {"value": "{{ item }}"})])),
@@ -338,6 +347,12 @@ parent_of_failing = workflow(
 )
 
 parent_undone = workflow("parent-undone", subworkflow("child", small_child, {"n": 1}), step("fails", fail, BUSINESS))
+
+parent_compensating = workflow(
+    "parent-compensating",
+    subworkflow("child", small_child, {"n": 1}, compensation=compensation(echo, {"value": "{{ undo.output }}"})),
+    step("fails", fail, BUSINESS),
+)
 
 parent_cancelling = workflow(
     "parent-cancelling",

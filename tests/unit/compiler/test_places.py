@@ -9,7 +9,8 @@ import pytest
 
 from orchestrator.compiler.compile import compile_plan
 from orchestrator.compiler.failure import Bearing, bearing
-from orchestrator.compiler.graph import MACHINE, Following, Graph
+from orchestrator.compiler.graph import MACHINE, Graph
+from orchestrator.compiler.place import Following
 from orchestrator.compiler.plan import Chord
 from orchestrator.model.definition import Catch, Definition, Machine, State, Step, Transition
 from orchestrator.model.loop import Lanes
