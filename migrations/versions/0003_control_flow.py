@@ -30,17 +30,14 @@ ALTER TABLE orchestrator.step
     ADD COLUMN resume JSONB,
     ADD COLUMN woken_by TEXT;
 
-CREATE INDEX step_waiting_for_signal ON orchestrator.step (tenant, wait_name, correlation)
-    WHERE status = 'waiting' AND awaits IN ('signal', 'event');
+CREATE INDEX step_waiting_for ON orchestrator.step (tenant, wait_name, correlation) WHERE awaits IS NOT NULL;
 
-CREATE INDEX step_of_transition ON orchestrator.step
-    (execution_id, substring(path FROM '[^/]*$'), CAST(split_part(path, ':', 1) AS int))
-    WHERE undoes IS NULL AND strpos(path, '/') > 0;
+CREATE INDEX step_waiting ON orchestrator.step (ready_at) WHERE awaits IS NOT NULL;
 
-CREATE INDEX step_undo_next ON orchestrator.step (execution_id, parents) WHERE status = 'blocked' AND undoes IS NOT NULL;
+CREATE INDEX step_undo_next ON orchestrator.step (execution_id, parents) WHERE undoes IS NOT NULL;
 
-CREATE INDEX step_waiting_inside ON orchestrator.step (ready_at)
-    WHERE status = 'waiting' AND awaits IN ('body', 'child');
+CREATE INDEX step_of_transition ON orchestrator.step (execution_id, substring(path FROM '[^/]*$'), ready_at)
+    WHERE strpos(path, '/') > 0;
 
 CREATE TABLE orchestrator.signal (
     id UUID NOT NULL,
@@ -80,7 +77,11 @@ CREATE TABLE orchestrator.signal_delivery (
 DOWNGRADE = """
 DROP TABLE orchestrator.signal_delivery, orchestrator.signal;
 
-DROP INDEX orchestrator.step_undo_next, orchestrator.step_of_transition, orchestrator.step_waiting_for_signal, orchestrator.step_waiting_inside, orchestrator.execution_children;
+DROP INDEX orchestrator.step_undo_next,
+    orchestrator.step_of_transition,
+    orchestrator.step_waiting_for,
+    orchestrator.step_waiting,
+    orchestrator.execution_children;
 
 ALTER TABLE orchestrator.step
     DROP COLUMN edges, DROP COLUMN need, DROP COLUMN exit, DROP COLUMN awaits, DROP COLUMN wait_name,

@@ -25,9 +25,9 @@ WHERE execution_id = :execution AND path >= CAST(:loop AS text) || '[' AND path 
 OF_TRANSITIONS = text("""
 SELECT i.id, s.status, s.exit, s.output, s.error FROM unnest(CAST(:ids AS text[])) AS i(id), LATERAL (
     SELECT status, exit, output, error FROM orchestrator.step
-    WHERE execution_id = :execution AND undoes IS NULL AND strpos(path, '/') > 0
+    WHERE execution_id = :execution AND strpos(path, '/') > 0 AND undoes IS NULL
       AND substring(path FROM '[^/]*$') = i.id AND settled_at IS NOT NULL
-    ORDER BY CAST(split_part(path, ':', 1) AS int) DESC LIMIT 1
+    ORDER BY ready_at DESC LIMIT 1
 ) s
 """)
 

@@ -179,27 +179,18 @@ step = Table(
     Index("step_blocked", "ready_at", postgresql_where=text("status = 'blocked'")),
     Index("step_owned", "owner", postgresql_where=text("status = 'running'")),
     Index("step_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
-    Index(
-        "step_waiting_for_signal",
-        "tenant",
-        "wait_name",
-        "correlation",
-        postgresql_where=text("status = 'waiting' AND awaits IN ('signal', 'event')"),
-    ),
-    Index(
-        "step_waiting_inside", "ready_at", postgresql_where=text("status = 'waiting' AND awaits IN ('body', 'child')")
-    ),
+    # Each statement that writes a step prepares the predicate of each index anew: so the shortest that will do.
+    Index("step_waiting_for", "tenant", "wait_name", "correlation", postgresql_where=text("awaits IS NOT NULL")),
+    Index("step_waiting", "ready_at", postgresql_where=text("awaits IS NOT NULL")),
     # What a compensation is followed by.
-    Index(
-        "step_undo_next", "execution_id", "parents", postgresql_where=text("status = 'blocked' AND undoes IS NOT NULL")
-    ),
+    Index("step_undo_next", "execution_id", "parents", postgresql_where=text("undoes IS NOT NULL")),
     # A machine's transitions: which time a step was last carried out.
     Index(
         "step_of_transition",
         "execution_id",
         text("substring(path FROM '[^/]*$')"),
-        text("CAST(split_part(path, ':', 1) AS int)"),
-        postgresql_where=text("undoes IS NULL AND strpos(path, '/') > 0"),
+        "ready_at",
+        postgresql_where=text("strpos(path, '/') > 0"),
     ),
     Index("step_ready", "queue", "ready_at", postgresql_where=text("status = 'ready'")),
 )
