@@ -28,10 +28,12 @@ Fetch = Literal["all", "one", "none"]
 RETRIES = 8
 
 _UNDONE = frozenset({"40001", "40P01"})
-#: Undefined table; and what two that create one at the same moment may get.
-_NO_TABLE, _CREATED_MEANWHILE = "42P01", frozenset({"42P07", "23505"})
+#: Undefined table.
+_NO_TABLE = "42P01"
 
-#: In the other database, where its user creates it at the first need.
+#: In the other database, where its user creates it at the first need. One at a time: IF NOT EXISTS looks before it
+#: creates, and of two at the same moment one may get any of three errors from the catalogue. The key is "orchestr".
+_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(8030590385584829554)")
 _TABLE = text("""
 CREATE TABLE IF NOT EXISTS orchestrator_effect (
     key text PRIMARY KEY,
@@ -184,12 +186,9 @@ def _retried(attempt: Callable[[], Any]) -> Any:
 
 
 def _create_table(connector: PostgresqlConnector) -> None:
-    try:
-        with transaction(connector) as connection:
-            connection.execute(_TABLE)
-    except DBAPIError as error:
-        if _sqlstate(error) not in _CREATED_MEANWHILE:
-            raise
+    with transaction(connector) as connection:
+        connection.execute(_ONE_AT_A_TIME)
+        connection.execute(_TABLE)
 
 
 @lru_cache(maxsize=32)

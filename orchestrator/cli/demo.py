@@ -7,18 +7,16 @@ import shutil
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from sqlalchemy import Connection
 
 from orchestrator import clock
 from orchestrator.application import Orchestrator
 from orchestrator.cli.exits import EXIT_CODES, VIOLATED
 from orchestrator.cli.kill import Killed, kill_holder
-from orchestrator.cli.output import console, json_option, notes, write_json
+from orchestrator.cli.output import console, json_option, notes, progress_bar, write_json
 from orchestrator.cli.report import Halfway, Report, print_report
 from orchestrator.cli.scenario import Scenario, load_scenario
 from orchestrator.cli.stack import TWO_POOLS, Addresses, Stack
@@ -143,7 +141,7 @@ class _Demo:
         begun = latest = clock.elapsed()
         final = 0
         killed: Halfway | None = None
-        with _progress(self._out) as progress:
+        with progress_bar(self._out) as progress:
             bar = progress.add_task("executions", total=total)
             while final < total:
                 before, final = final, self._final(connection)
@@ -199,13 +197,3 @@ class _Demo:
             scenario_checks=list(self._scenario.checks(self._database_url)),
             ledger_checks=verify(connection, final=True),
         )
-
-
-def _progress(out: Console) -> Progress:
-    columns: tuple[Any, ...] = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=50),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    return Progress(*columns, console=out, disable=not out.is_terminal)

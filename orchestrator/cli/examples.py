@@ -12,17 +12,16 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from orchestrator import clock
 from orchestrator.application import Orchestrator
 from orchestrator.cli.exits import EXIT_CODES, FAILED
-from orchestrator.cli.output import console, json_option, notes, span, table, write_json
+from orchestrator.cli.output import console, json_option, notes, progress_bar, span, table, write_json
 from orchestrator.cli.reach import importable
 from orchestrator.cli.stack import TWO_POOLS, Addresses, Stack
 from orchestrator.embedded import Processes, Servers
@@ -146,7 +145,7 @@ def _check_all(
 ) -> list[Finding]:
     checks = [(name, check) for name, module in found.items() for check in _checks(module)]
     stopped, findings = threading.Event(), []
-    with ThreadPoolExecutor(AT_ONCE) as pool, _progress(out) as progress:
+    with ThreadPoolExecutor(AT_ONCE) as pool, progress_bar(out) as progress:
         bar = progress.add_task("checks", total=len(checks))
         futures: list[Future[Finding]] = []
         try:
@@ -208,13 +207,3 @@ def _print(out: Console, findings: Sequence[Finding], seconds: float) -> None:
     broken = sum(not finding.ok for finding in findings)
     verdict = f"[bold red]{broken} of {len(findings)} checks fail[/]" if broken else f"[bold green]all {len(findings)} "
     out.print(f"\n{verdict}{'' if broken else 'checks hold[/]'}, {span(seconds)} in all")
-
-
-def _progress(out: Console) -> Progress:
-    columns: tuple[Any, ...] = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=50),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    return Progress(*columns, console=out, disable=not out.is_terminal)

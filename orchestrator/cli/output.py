@@ -11,6 +11,7 @@ from uuid import UUID
 
 import click
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -90,3 +91,14 @@ def _plain(value: object) -> Any:
     if isinstance(value, UUID):
         return str(value)
     raise TypeError(f"{value!r} is not JSON")
+
+
+def progress_bar(out: Console) -> Progress:
+    """A bar for long work, with what is done of how much; nothing where it would fill a log."""
+    columns: tuple[Any, ...] = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=50),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    return Progress(*columns, console=out, disable=not out.is_terminal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -25,13 +26,14 @@ R = TypeVar("R")
 PATIENCE = 5.0
 
 
-class Inbox:
+class Inbox(ABC):
     """Reaches executions that go on."""
 
     core: Core
 
+    @abstractmethod
     def _target(self, name: str, version: int | None, tenant: str | None) -> Target:
-        raise NotImplementedError
+        """A registered definition."""
 
     def signal(
         self,

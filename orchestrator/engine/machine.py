@@ -14,8 +14,8 @@ from orchestrator.engine.core import Core
 from orchestrator.engine.finish import scope_of
 from orchestrator.engine.signal import match
 from orchestrator.errors import ExecutionNotFound, ExpressionError, InvalidInput, SignalRefused
+from orchestrator.expressions import Condition
 from orchestrator.kinds.machine import Allowed, Event, MachineKind
-from orchestrator.kinds.truth import Condition
 from orchestrator.ledger import executions, machines, signals
 from orchestrator.ledger.machines import Standing
 from orchestrator.model.state import FINAL_EXECUTIONS

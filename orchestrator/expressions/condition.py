@@ -55,7 +55,10 @@ class Condition:
         Raises:
             ExpressionError: it cannot be computed, or gives something else than true or false.
         """
-        value = self.template.resolve(scope)
+        return self.holds(self.template.resolve(scope))
+
+    def holds(self, value: Any) -> bool:
+        """What the template gave, as a truth; ExpressionError for anything but true or false: nothing is guessed."""
         if isinstance(value, bool):
             return value
         shown = self.source if len(self.source) <= _SHOWN else self.source[:_SHOWN] + "..."

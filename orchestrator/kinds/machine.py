@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from orchestrator.expressions import Template
+from orchestrator.expressions import Condition, Template
 from orchestrator.kinds.kind import Break, Decision, Done, Enter, Park, Plain, Refuse, Situation, Spawn
-from orchestrator.kinds.truth import Condition, condition
+from orchestrator.kinds.truth import condition
 from orchestrator.model.definition import Machine, Step, Transition
 from orchestrator.model.outcome import Failure
 
@@ -181,8 +181,6 @@ class MachineKind(Plain):
 
     def _doing(self, situation: Situation, resume: dict[str, Any]) -> Decision:
         """A transition's steps have ended, well or not."""
-        if situation.woken_by == "body":
-            return self._arrive(resume)
         if situation.error is not None:
             error = {key: situation.error.get(key) for key in ("category", "name", "message", "step")}
             failed = sorted({*resume["failed"], resume["transition"]})
@@ -193,7 +191,6 @@ class MachineKind(Plain):
             message = f"the transition to {resume['to']} has passed its timeout"
             failure = Failure(category="timeout", name="TransitionTimedOut", message=message)
             return Break(failure=failure, inner=resume["inner"], resume=resume)
-        # Claimed again after its owner died between entering a state and going on.
         return self._arrive(resume)
 
     def _arrive(self, doing: Mapping[str, Any]) -> Enter:

@@ -120,7 +120,7 @@ SELECT (SELECT halt FROM d) AS halt, EXISTS (SELECT FROM c) AS claimed
 
 #: Ends a step and inserts its successors.
 SETTLE_AND_SPREAD = statement(f"""
-WITH d AS ({SUCCEED.replace("woken_by = NULL", "woken_by = NULL, exit = :exit")}),
+WITH d AS ({SUCCEED}),
 n AS ({SUCCESSORS}), e AS ({EVENTS} {SUCCEEDED_EVENT}
     UNION ALL SELECT CAST(:execution AS uuid), tenant, 'step_' || status, path, NULL, NULL FROM n
 )
@@ -130,7 +130,7 @@ SELECT (SELECT halt FROM d) AS halt, (SELECT array_agg(path ORDER BY path) FROM 
 #: Ends a last step, and with it the execution if no other open row is visible. Two last steps that do not see each
 #: other leave it to `executions.FINISH`, which each calls after its commit.
 SETTLE_AND_FINISH = statement(f"""
-WITH d AS ({SUCCEED.replace("woken_by = NULL", "woken_by = NULL, exit = :exit")}),
+WITH d AS ({SUCCEED}),
 x AS (
     UPDATE orchestrator.execution SET status = 'succeeded', output = CAST(:result AS jsonb),
            settled_at = clock_timestamp()
@@ -206,6 +206,7 @@ def settle_and_claim(
         {
             **held.token(),
             "output": output,
+            "exit": None,
             "next": following,
             "queue": queue,
             "transactional": transactional,

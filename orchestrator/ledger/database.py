@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, make_url, text
@@ -125,8 +125,3 @@ def _unavailable(error: DBAPIError, engine: Engine | None) -> DatabaseUnavailabl
     return DatabaseUnavailable(
         f"no database{place}: {reason}; check ORCHESTRATOR_DATABASE_URL and that the server is up"
     )
-
-
-def row_or_none(connection: Connection, statement: Any, parameters: dict[str, Any]) -> Any:
-    """The first row of a statement, or None."""
-    return connection.execute(statement, parameters).first()

@@ -16,7 +16,7 @@ STILL_HELD = (
 )
 SUCCEED = f"""
     UPDATE orchestrator.step SET status = 'succeeded', output = CAST(:output AS jsonb), owner = NULL, due_at = NULL,
-           settled_at = clock_timestamp(), woken_by = NULL,
+           settled_at = clock_timestamp(), woken_by = NULL, exit = :exit,
            resume = CASE WHEN resume ? 'items' THEN resume END
     WHERE {STILL_HELD} RETURNING tenant, halt, output
 """
@@ -31,8 +31,8 @@ def inserted(rows: str) -> str:
     """Inserts what a settle `d` brings about: rows that are ready, blocked (ledger/joins.py says why) or skipped.
 
     A row that names joins in `unless` leads only to these, and each does without some of its parents: once one of them
-    is decided, the row has lost and is cancelled. A settle at the very moment of
-    that decision may not see it, and then a step starts for nothing.
+    is decided, the row has lost and is cancelled. A settle at the very moment of that decision may not see it, and then
+    a step starts for nothing.
 
     Args:
         rows: an SQL expression that gives them as a JSON array.

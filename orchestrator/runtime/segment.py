@@ -74,8 +74,6 @@ class Segment:
                 self._fail(claim, failure)
             raise
 
-    # What is known of the execution.
-
     def _facts(self) -> tuple[Facts, Scope, Spread]:
         if self._known is None:
             raise LookupError("a claim brings its execution's facts")
@@ -94,6 +92,9 @@ class Segment:
 
     # One step.
 
+    def _timeout(self, path: str) -> float | None:
+        return self._worker.timeout(self._graph, path)
+
     def _claim(self, path: str) -> Claim | None:
         taken = self._link.claim(
             self._execution_id,
@@ -101,7 +102,7 @@ class Segment:
             owner=self._owner,
             want=ExecutionStatus.RUNNING,
             transactional=self._worker.is_transactional(self._graph, path),
-            timeout=self._worker.timeout(self._graph, path),
+            timeout=self._timeout(path),
         )
         if taken is None:
             return None
@@ -166,7 +167,7 @@ class Segment:
 
     def _attempt(self, held: Claim) -> Attempt:
         facts, scope, _ = self._facts()
-        timeout = self._worker.timeout(self._graph, held.path)
+        timeout = self._timeout(held.path)
         return Attempt(
             held=held,
             activity=self._graph.step(held.path).activity or "",
@@ -192,7 +193,7 @@ class Segment:
                     following=following,
                     queue=self._graph.queue(following),
                     transactional=self._worker.is_transactional(self._graph, following),
-                    timeout=self._worker.timeout(self._graph, following),
+                    timeout=self._timeout(following),
                 )
             behind = self._facts()[2].following(held.path, exit_by)
             if behind.ends and behind.rows == "[]":
@@ -227,8 +228,6 @@ class Segment:
             self._known[1].remember_loop(held.path)
         else:
             self._known[1].remember(held.path, json.loads(self._last), exit_by)
-
-    # What comes after it.
 
     def _after(self, held: Claim, exit_by: str | None, settled: Settled) -> Claim | None:
         """What follows a success: the step claimed with it, the end, or whatever it made ready."""

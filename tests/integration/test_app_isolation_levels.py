@@ -318,7 +318,10 @@ def test_another_attempt_gets_the_recorded_result_and_sells_nothing_twice(ledger
     assert sales(ledger) == 2
 
 
-def test_attempts_at_the_same_time_have_one_effect_and_one_result(ledger: Ledger, ctx: StepContext) -> None:
+@pytest.mark.parametrize("round_", range(10))
+def test_attempts_at_the_same_time_create_the_table_once_and_have_one_effect_and_one_result(
+    ledger: Ledger, ctx: StepContext, round_: int
+) -> None:
     def sell() -> Any:
         return sql(ctx, "shop", SELL, {"item": "tea", "price": 3}, isolation="serializable")
 

@@ -293,6 +293,15 @@ def test_a_task_that_takes_too_long_fails_once(site: Site, node: WorkerNode, nam
     assert state == "FAILURE"
 
 
+def test_the_limit_of_the_application_itself_is_known_while_the_task_runs(site: Site, node: WorkerNode) -> None:
+    handle = site.start("held-late-task")
+    site.step_status(handle, "called", "running")
+    seconds = "SELECT extract(epoch FROM due_at - started_at) FROM orchestrator.step WHERE execution_id = :id"
+    assert 290 < float(site.value(seconds, id=handle.id)) <= 300
+    site.open(handle)
+    handle.result(30)
+
+
 def test_a_task_that_nothing_can_interrupt_is_killed_at_its_hard_limit_and_not_called_again(
     site: Site, node: WorkerNode
 ) -> None:

@@ -161,7 +161,7 @@ def test_a_detached_child_goes_its_own_way(site: Site, worker: WorkerNode) -> No
 
 
 def test_a_childs_deadline_is_no_later_than_its_parents(site: Site, worker: WorkerNode) -> None:
-    handle = site.start("parent-cancelling", timeout=2)
+    handle = site.start("parent-cancelling", timeout=200)
     (child,) = eventually(lambda: children(site, handle.id), "the child is started")
     deadlines = site.execute("SELECT deadline FROM orchestrator.execution WHERE id IN (:a, :b)", a=handle.id, b=child)
     assert len({row[0] for row in deadlines}) == 1

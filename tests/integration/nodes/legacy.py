@@ -97,7 +97,7 @@ def hold(value: int = 7) -> int:
     return _hold(value)
 
 
-@shared_task(name="legacy.hold_late", queue=LEGACY, acks_late=True, reject_on_worker_lost=True)
+@shared_task(name="legacy.hold_late", queue=LEGACY, acks_late=True, reject_on_worker_lost=True, time_limit=300)
 def hold_late(value: int = 7) -> int:
     """The same; its message is acknowledged after."""
     return _hold(value)

@@ -80,7 +80,7 @@ def test_sound_shapes_have_no_problems() -> None:
         (node("a", "delay", {"fro": 1}), 'step a: delay: unknown key "fro"'),
         (node("a", "delay"), "step a: delay: "),
         (delay("a", "soon"), "step a: delay: 'soon' is no duration"),
-        (when("a", "input.x", plain("b")), "step a: choice: case \"then\": 'input.x' is a text and no condition"),
+        (when("a", "input.x", plain("b")), "step a: choice: case \"then\": 'input.x': a condition stands in braces"),
         (each("a", "{{ input. }}", plain("b")), "step a: each: items: '{{ input. }}', position"),
         (each("a", "{{ input.x }}"), "step a: a step of kind each holds steps; give it some"),
         (

@@ -96,7 +96,7 @@ def test_a_sound_machine_has_no_problems() -> None:
         ),
         (
             [GO, END, transition("A", "B", event="X", condition="event.actor")],
-            "transition 3 (X): condition: 'event.actor' is a text and no condition",
+            "transition 3 (X): condition: 'event.actor': a condition stands in braces, as in",
         ),
         (
             [GO, END, transition("A", "B", after=5, condition="{{ event.actor }}")],
