@@ -23,6 +23,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from orchestrator.ledger.operation_tables import (
+    attempt_log,
+    audit,
+    incident,
+    incident_subject,
+    maintenance,
+    side_effect,
+)
 from orchestrator.ledger.schema import (
     FINAL,
     NOW,
@@ -45,14 +53,20 @@ __all__ = [
     "OPEN",
     "SCHEMA",
     "SETTLED",
+    "attempt_log",
+    "audit",
     "definition",
     "event",
     "execution",
     "idempotency_record",
+    "incident",
+    "incident_subject",
+    "maintenance",
     "metadata",
     "probe",
     "schedule_fire",
     "secret",
+    "side_effect",
     "signal",
     "signal_delivery",
     "sql_list",
@@ -106,6 +120,13 @@ execution = Table(
     Column("rollback", Boolean, nullable=False, server_default=text("true")),
     Column("start_at", TIME),
     Column("deadline", TIME),
+    # Since when nothing of it starts, at an operator's word.
+    Column("paused_at", TIME),
+    # Of a failed one: how often it was retried as a whole by itself, and when it will be again.
+    Column("retries", Integer, nullable=False, server_default=text("0")),
+    Column("retry_at", TIME),
+    # The execution that it repeats a part of.
+    Column("forked_from", Uuid),
     Column("created_at", TIME, nullable=False, server_default=NOW),
     Column("settled_at", TIME),
     CheckConstraint(f"(status IN ({FINAL})) = (settled_at IS NOT NULL)", name="execution_final_iff_settled_at"),
@@ -126,6 +147,7 @@ execution = Table(
         "deadline",
         postgresql_where=text("status IN ('created', 'running') AND deadline IS NOT NULL"),
     ),
+    Index("execution_retry", "retry_at", postgresql_where=text("retry_at IS NOT NULL")),
     Index("execution_by_definition", "tenant", "definition_name", "id"),
     Index("execution_by_correlation", "tenant", "correlation_id", postgresql_where=text("correlation_id IS NOT NULL")),
 )
@@ -170,6 +192,15 @@ step = Table(
     Column("resume", JSONB),
     # What woke it: due, body, child, signal, or broken (its body or child has failed with `error`).
     Column("woken_by", Text),
+    # Of a step that a drain cancelled: where it stood and what time it waited for, so that a retry can take it up.
+    Column("was", Text),
+    Column("was_due_at", TIME),
+    # How many owners have died with it in their hands.
+    Column("crashes", Integer, nullable=False, server_default=text("0")),
+    # When the first of its failed attempts began: its budget of time counts from there.
+    Column("failing_since", TIME),
+    # What its attempt last told of how far it is.
+    Column("progress", JSONB),
     PrimaryKeyConstraint("execution_id", "path", name="pk_step"),
     CheckConstraint("(status = 'running') = (owner IS NOT NULL)", name="step_running_iff_owned"),
     CheckConstraint(f"(status IN ({SETTLED})) = (settled_at IS NOT NULL)", name="step_settled_iff_settled_at"),

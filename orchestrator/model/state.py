@@ -51,7 +51,7 @@ FINAL_EXECUTIONS: Final = frozenset(
     {X.SUCCEEDED, X.FAILED, X.CANCELLED, X.TIMED_OUT, X.COMPENSATED, X.COMPENSATION_FAILED}
 )
 #: Executions whose forward steps start no more and whose running attempts drain.
-DRAINING_EXECUTIONS: Final = frozenset({X.PAUSING, X.FAILING, X.CANCELLING, X.TIMING_OUT})
+DRAINING_EXECUTIONS: Final = frozenset({X.FAILING, X.CANCELLING, X.TIMING_OUT})
 
 #: step status -> the statuses that may follow it.
 STEP_TRANSITIONS: Final[dict[StepStatus, frozenset[StepStatus]]] = {
@@ -70,17 +70,17 @@ STEP_TRANSITIONS: Final[dict[StepStatus, frozenset[StepStatus]]] = {
 #: execution status -> the statuses that may follow it.
 EXECUTION_TRANSITIONS: Final[dict[ExecutionStatus, frozenset[ExecutionStatus]]] = {
     X.CREATED: frozenset({X.RUNNING, X.CANCELLING, X.TIMING_OUT}),
-    X.RUNNING: frozenset({X.SUCCEEDED, X.FAILING, X.CANCELLING, X.PAUSING, X.TIMING_OUT}),
+    X.RUNNING: frozenset({X.SUCCEEDED, X.FAILING, X.CANCELLING, X.PAUSING, X.PAUSED, X.TIMING_OUT}),
     X.PAUSING: frozenset({X.PAUSED, X.RUNNING, X.CANCELLING}),
-    X.PAUSED: frozenset({X.RUNNING, X.CANCELLING, X.TIMING_OUT}),
+    X.PAUSED: frozenset({X.RUNNING, X.CANCELLING}),
     X.FAILING: frozenset({X.FAILED, X.COMPENSATING}),
     X.CANCELLING: frozenset({X.CANCELLED, X.COMPENSATING}),
     X.TIMING_OUT: frozenset({X.TIMED_OUT, X.COMPENSATING}),
     X.COMPENSATING: frozenset({X.COMPENSATED, X.COMPENSATION_FAILED}),
     X.SUCCEEDED: frozenset({X.COMPENSATING}),
     X.FAILED: frozenset({X.RUNNING, X.COMPENSATING}),
-    X.CANCELLED: frozenset({X.COMPENSATING}),
-    X.TIMED_OUT: frozenset({X.COMPENSATING}),
+    X.CANCELLED: frozenset({X.RUNNING, X.COMPENSATING}),
+    X.TIMED_OUT: frozenset({X.RUNNING, X.COMPENSATING}),
     X.COMPENSATED: frozenset(),
     X.COMPENSATION_FAILED: frozenset({X.COMPENSATING}),
 }
