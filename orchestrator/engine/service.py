@@ -14,8 +14,9 @@ from orchestrator.activities.registry import registry
 from orchestrator.authoring.discovery import Catalog, discover
 from orchestrator.engine import start as starting
 from orchestrator.engine.after_commit import Transaction, connection_of, publish_after_commit
+from orchestrator.engine.control import Control
 from orchestrator.engine.handle import ExecutionHandle
-from orchestrator.engine.inbox import PATIENCE, Inbox
+from orchestrator.engine.inbox import PATIENCE
 from orchestrator.engine.start import Options, Started, Target
 from orchestrator.errors import ExecutionNotFound, UnknownDefinition
 from orchestrator.ledger import database, definitions, views
@@ -30,8 +31,8 @@ class RunsSync(Protocol):
         """Call a function with the synchronous session or connection within."""
 
 
-class Service(Inbox):
-    """Starts executions, reaches them and finds them again."""
+class Service(Control):
+    """Starts executions, reaches and commands them, and finds them again."""
 
     @cached_property
     def catalog(self) -> Catalog:
