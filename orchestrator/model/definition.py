@@ -162,8 +162,9 @@ class Definition(_Model):
     retry: RetryPolicy | None = None
     #: Seconds one attempt of a step may take.
     step_timeout: PositiveFloat | None = None
-    #: Whether what was done is undone when an execution is cancelled, or passes its deadline.
+    #: Whether what was done is undone when an execution is cancelled: compensate or stop.
     on_cancel: Literal["compensate", "stop"] = "compensate"
+    #: Whether what was done is undone when an execution passes its deadline: compensate or stop.
     on_timeout: Literal["compensate", "stop"] = "compensate"
     #: When a compensation has failed for good: go on with the rest, or leave it as it is.
     on_compensation_failure: Literal["continue", "stop"] = "continue"
