@@ -162,6 +162,8 @@ class Definition(_Model):
     retry: RetryPolicy | None = None
     #: Seconds one attempt of a step may take.
     step_timeout: PositiveFloat | None = None
+    #: A failed execution is retried as a whole, from the step that failed, so often and after such a wait.
+    execution_retry: RetryPolicy | None = None
     #: Whether what was done is undone when an execution is cancelled: compensate or stop.
     on_cancel: Literal["compensate", "stop"] = "compensate"
     #: Whether what was done is undone when an execution passes its deadline: compensate or stop.

@@ -12,7 +12,7 @@ from nodes.process_nodes import WorkerNode
 from nodes.site import Site, settled_once
 from nodes.waiting import eventually
 
-from orchestrator import ControlRefused, ExecutionHandle, ExecutionNotFound
+from orchestrator import ControlRefused, ExecutionFailed, ExecutionHandle, ExecutionNotFound
 
 pytest_plugins = ("nodes.fixtures",)
 
@@ -330,6 +330,21 @@ def test_two_retries_at_the_same_moment_are_one(site: Site, worker: WorkerNode) 
         assert sum(pool.map(again, range(4))) == 1
     assert handle.result(30) == [1, 2, 1]
     succeeded_once(site, handle)
+
+
+def test_a_failed_execution_is_retried_by_itself_if_its_definition_says_so(site: Site, worker: WorkerNode) -> None:
+    handle = site.start("retried-by-itself", {"attempts": 2})
+    assert handle.result(30) == 3
+    assert calls(site, handle) == {"before": 1, "fails": 3}
+    assert [command for command, actor, _ in audit(site, handle) if actor == "orchestrator"] == ["retry"] * 2
+    hopeless = site.start("retried-by-itself", {"attempts": 9})
+    with pytest.raises(ExecutionFailed):
+        hopeless.result(30)
+    assert calls(site, hopeless)["fails"] == 3
+
+
+def test_a_parent_waits_for_a_child_that_is_retried_by_itself(site: Site, worker: WorkerNode) -> None:
+    assert site.start("parent-of-retried").result(30) == 1
 
 
 # By hand.

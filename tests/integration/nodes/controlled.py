@@ -89,6 +89,17 @@ caught_before = workflow(
     step("behind", echo, {"value": "{{ steps.rescue.output }}"}),
 )
 
+retried_by_itself = workflow(
+    "retried-by-itself",
+    step("before", echo),
+    step("fails", fail, {"attempts": "{{ input.attempts }}"}, retry=RetryPolicy(max_attempts=1)),
+    execution_retry=RetryPolicy(max_attempts=3, backoff=0.1, jitter=0),
+)
+
+parent_of_retried = workflow(
+    "parent-of-retried", subworkflow("child", retried_by_itself, {"attempts": 1}), step("behind", echo, {"value": 1})
+)
+
 parent_of_once = workflow("parent-of-once", subworkflow("child", fails_once, {"n": 5}), step("behind", echo))
 
 parent_held = workflow("parent-held", subworkflow("child", "held-child", {}), step("behind", echo, {"value": "done"}))
