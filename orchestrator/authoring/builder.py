@@ -37,7 +37,7 @@ class Options(TypedDict, total=False):
     output: the output, with {{ }} values; None gives the last step's output, or all last steps' by id.
     signals: the same as input for the payloads of signals and events, by name.
     retry, step_timeout, queue, fuse: what holds for steps that say nothing themselves.
-    timeout: how long a whole execution may take.
+    timeout: how long a whole execution may take, 0 is without end; by default 300 seconds, for machines without end.
     execution_retry: take a failed execution up again, from the step that failed; `max_attempts` counts the first time.
     on_cancel, on_timeout: `stop` leaves what was done when an execution is cancelled, or takes too long, instead of
         undoing it.

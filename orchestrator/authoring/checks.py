@@ -11,12 +11,17 @@ from orchestrator.authoring.machine_checks import machine_problems
 from orchestrator.authoring.references import EVENT, ROOTS, output_problems
 from orchestrator.authoring.schema import schema_problems
 from orchestrator.authoring.step_checks import Activities, body_problems
+from orchestrator.durations import seconds
 from orchestrator.errors import DefinitionError, PayloadError
-from orchestrator.model.definition import Definition
+from orchestrator.model.definition import Definition, Step
 from orchestrator.model.payload import encode
 
 #: So many problems are told; in a large definition one wrong word may cause thousands, each searched for its like.
 MOST_PROBLEMS = 100
+
+
+#: Kinds that wait, and which of their fields says how long at most.
+_WAITS = {"delay": "for", "wait": "timeout"}
 
 
 def check(definition: Definition, source: str, registry: Activities | None) -> None:
@@ -41,6 +46,7 @@ def _problems(definition: Definition, registry: Activities | None) -> Iterator[s
     for step_id, count in bodies.repeated.items():
         yield f"step {step_id}: {count} steps have this id; rename all but one"
     yield from _schemas(definition)
+    yield from _waits(definition)
     if definition.machine is not None:
         yield from machine_problems(definition.machine, bodies)
     own = () if definition.machine is None else ("machine",)
@@ -60,6 +66,31 @@ def _schemas(definition: Definition) -> Iterator[str]:
     for name, schema in schemas.items():
         if schema is not None:
             yield from (f"{name}: {problem}" for problem in schema_problems(schema))
+
+
+def _waits(definition: Definition) -> Iterator[str]:
+    """Steps that would always wait for longer than the whole execution may take."""
+    deadline = definition.deadline
+    if deadline is None:
+        return
+    given = "by default" if definition.timeout is None else "as given"
+    for step in _all_steps(definition.steps):
+        wait = step.spec.get(_WAITS[step.kind]) if step.kind in _WAITS else None
+        try:
+            waits = seconds(wait) if isinstance(wait, str | int | float) else 0.0
+        except ValueError:
+            continue  # an expression, or no duration, which is told elsewhere
+        if waits >= deadline:
+            yield (
+                f"step {step.id}: waits for {waits:g} s, but an execution may take {deadline:g} s ({given}); "
+                "give the definition a longer timeout, or 0 for none"
+            )
+
+
+def _all_steps(steps: tuple[Step, ...]) -> Iterator[Step]:
+    for step in steps:
+        yield step
+        yield from _all_steps(step.steps)
 
 
 def _data(definition: Definition) -> Iterator[str]:

@@ -71,7 +71,7 @@ class Service(Control):
             key_from_input: without a key, use the SHA-256 of the input's canonical JSON as one.
             version: of the definition; by default the one that this process has loaded, else the newest published.
             correlation_id: found in logs, activities and lists.
-            timeout: seconds that the execution may take; by default the definition's.
+            timeout: seconds that the execution may take; by default as the definition says, or 300 for a workflow.
             labels: texts by name, for finding executions.
             tenant: by default the settings' one.
             start_at: not before this time, with its zone.

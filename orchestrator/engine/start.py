@@ -98,7 +98,7 @@ def prepare(target: Target, value: Any, options: Options, limit: int) -> NewExec
         labels=dict(options.labels) if options.labels else None,
         actor=options.actor,
         start_at=options.start_at,
-        timeout=options.timeout or target.graph.definition.timeout,
+        timeout=options.timeout or target.graph.definition.deadline,
         parent=options.parent,
     )
 

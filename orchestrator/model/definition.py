@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from orchestrator.model.payload import canonical
 from orchestrator.model.policy import RetryPolicy
@@ -29,6 +29,10 @@ Join: TypeAlias = Literal["all", "settled", "any"] | PositiveInt
 OnError: TypeAlias = Literal["compensate", "stop", "continue", "retry"]
 #: A queue's name.
 Queue: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]+$", max_length=100)]
+
+
+#: Seconds that an execution of a workflow may take which says nothing itself.
+DEFAULT_TIMEOUT = 300.0
 
 
 class _Model(BaseModel):
@@ -170,8 +174,9 @@ class Definition(_Model):
     on_timeout: Literal["compensate", "stop"] = "compensate"
     #: When a compensation has failed for good: go on with the rest, or leave it as it is.
     on_compensation_failure: Literal["continue", "stop"] = "continue"
-    #: Seconds a whole execution may take.
-    timeout: PositiveFloat | None = None
+    #: Seconds a whole execution may take, from its first start on; 0 is without end. Not given: 300 for workflows,
+    #: without end for machines.
+    timeout: NonNegativeFloat | None = None
     queue: Queue | None = None
     fuse: bool = True
 
@@ -180,6 +185,13 @@ class Definition(_Model):
         if bool(self.steps) == (self.machine is not None):
             raise ValueError("a definition has either steps or a machine; give one of them")
         return self
+
+    @property
+    def deadline(self) -> float | None:
+        """Seconds that an execution may take unless its start says otherwise; None is without end."""
+        if self.timeout is None:
+            return None if self.machine is not None else DEFAULT_TIMEOUT
+        return self.timeout or None
 
     def spec(self) -> dict[str, Any]:
         """The definition as JSON data without defaults: what is stored, compared and dumped."""

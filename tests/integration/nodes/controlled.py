@@ -52,6 +52,7 @@ fails_beside = workflow(
         delay("long", "1h"),
     ),
     step("behind", echo, {"value": "{{ steps.held.output }}"}),
+    timeout="2h",
 )
 
 fails_in_loop = workflow(

@@ -33,7 +33,7 @@ def pairs() -> Iterator[tuple[int, str, str]]:
 
 def whole(text: str) -> str:
     """The file of a fragment: steps become a workflow, which is given the steps that the page only speaks of."""
-    return f"name: fragment\nsteps:\n{text}" if text.startswith("- ") else text
+    return f"name: fragment\ntimeout: 0\nsteps:\n{text}" if text.startswith("- ") else text
 
 
 def built(text: str) -> Workflow:
@@ -45,7 +45,7 @@ def built(text: str) -> Workflow:
         assert isinstance(found, Workflow)
         return found
     nodes = eval(f"({text})", dict(FORMS))
-    return orchestrator.workflow("fragment", *(nodes if isinstance(nodes, tuple) else (nodes,)))
+    return orchestrator.workflow("fragment", *(nodes if isinstance(nodes, tuple) else (nodes,)), timeout=0)
 
 
 SHAPES = list(pairs())

@@ -134,7 +134,7 @@ steps:
         'line 5: step reserve: unknown key "activty"; did you mean "activity"?',
         'line 13: step charge: "timeout": Input should be greater than 0; correct it',
         'line 16: step charge: unknown key "compensation.fuse"; known are activity, input, retry, timeout, queue',
-        'line 2: unknown key "timeot"; did you mean "timeout" or "step_timeout"?',
+        'line 2: unknown key "timeot"; did you mean "timeout" or "on_timeout"?',
     ]
 
 
