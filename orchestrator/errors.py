@@ -17,6 +17,7 @@
     |- IdempotencyKeyHeld            somebody's open transaction has just used the key
     |- AttemptInProgress             a guarded task's key is being worked on
     |- ExecutionNotFound
+    |- ControlRefused                an execution cannot be commanded so as it stands; says what can be done
     |- SignalRefused                 an execution does not take a signal or event now; says what it takes
     |- ExecutionFailed               result() of an execution that did not succeed
     |- ResultTimeout
@@ -144,6 +145,20 @@ class AttemptInProgress(OrchestratorError):
 
 class ExecutionNotFound(OrchestratorError):
     """No execution has that id; `orchestrator list` shows those that exist."""
+
+
+class ControlRefused(OrchestratorError):
+    """A command does not fit the execution as it stands.
+
+    Attributes:
+        execution_id: which one.
+        reason: why, and what can be done instead.
+    """
+
+    def __init__(self, execution_id: str, reason: str) -> None:
+        self.execution_id, self.reason = execution_id, reason
+        super().__init__(f"execution {execution_id}: {reason}")
+        self.args = (execution_id, reason)
 
 
 class SignalRefused(OrchestratorError):

@@ -123,6 +123,12 @@ class Graph:
         place = self.place(path)
         return place.body.kind(place.id)
 
+    def top(self, path: str) -> str:
+        """The step at the top that a path is in, or is."""
+        while (container := self.place(path).container) is not None:
+            path = container
+        return path
+
     def enclosing(self, prefix: str) -> Iterator[tuple[str, int]]:
         """Container and iteration of each body around a prefix, from the inside out."""
         while (found := _ITERATION.fullmatch(prefix)) is not None:

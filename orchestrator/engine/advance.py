@@ -17,9 +17,9 @@ from orchestrator.dispatch.publish import Planned
 from orchestrator.engine.core import Core
 from orchestrator.engine.finish import finish
 from orchestrator.engine.saga import retreat
-from orchestrator.ledger import children, executions, halts, snapshots
+from orchestrator.ledger import children, controls, executions, halts, snapshots
 from orchestrator.model.snapshot import Snapshot
-from orchestrator.model.state import DRAINING_EXECUTIONS, FINAL_EXECUTIONS, ExecutionStatus
+from orchestrator.model.state import DRAINING_EXECUTIONS, FINAL_EXECUTIONS, STANDING_STILL, ExecutionStatus
 
 
 def publish_ready(
@@ -77,7 +77,7 @@ def cancel_children(core: Core, connection: Connection, execution_id: str) -> bo
     """Cancel whatever an execution has started and waits for; whether any of it goes on."""
     found = children.open_children(connection, execution_id)
     for child in found:
-        children.cancel(connection, child, f"its parent {execution_id} goes back")
+        controls.cancel(connection, child, f"its parent {execution_id} goes back")
         # Its end is seen here; told, its parent would come back here for each of many children.
         advance(core, connection, child, tell=False)
     return bool(found) and bool(children.open_children(connection, execution_id))
@@ -94,6 +94,10 @@ def _plan(
     if not only and status is ExecutionStatus.RUNNING:
         finish(connection, graph, execution_id, core.settings.max_payload)
         status = _status(connection, execution_id)
+    if status is ExecutionStatus.PAUSING:
+        controls.settle_pause(connection, execution_id)
+    if status in STANDING_STILL:
+        return None
     if status in DRAINING_EXECUTIONS:
         begun = _turn_back(core, connection, graph, execution_id)
         status = _status(connection, execution_id)

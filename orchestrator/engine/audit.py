@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from orchestrator.engine.core import Core
-from orchestrator.ledger import audit, database
-
-#: Seconds that a client waits for a database that is away.
-_PATIENCE = 5.0
+from orchestrator.engine.inbox import Inbox
+from orchestrator.ledger import audit
 
 
-class Audited:
+class Audited(Inbox):
     """Tells what was done to executions by hand."""
-
-    core: Core
 
     def audit(
         self,
@@ -33,10 +28,7 @@ class Audited:
         Raises:
             DatabaseUnavailable, SchemaNotMigrated: the ledger cannot be reached or used.
         """
-
-        def read() -> list[audit.Entry]:
-            with self.core.database.connect() as connection:
-                whose = tenant or self.core.settings.tenant
-                return audit.entries(connection, whose, execution_id, actor, limit=limit)
-
-        return database.persist(read, give_up_after=_PATIENCE, at=self.core.database)
+        whose = tenant or self.core.settings.tenant
+        return self._persist(
+            lambda connection: audit.entries(connection, whose, execution_id, actor, limit=limit)
+        )

@@ -15,9 +15,19 @@ from orchestrator.ledger import children, definitions
 from orchestrator.ledger.claims import Claim
 
 
-def child_id(execution_id: str, path: str) -> str:
-    """The id of a step's child: the same for every attempt, so that it is started once."""
-    return str(uuid.uuid5(uuid.UUID(execution_id), path))
+def child_id(execution_id: str, path: str, again: int = 0) -> str:
+    """The id of a step's child: the same for every attempt, so that it is started once.
+
+    Args:
+        again: how often an operator had the step begin anew, with another child.
+    """
+    return str(uuid.uuid5(uuid.UUID(execution_id), f"{path}#{again}" if again else path))
+
+
+def begun_again(held: Claim) -> int:
+    """How often a step with a child has begun anew."""
+    resume = held.woken.resume if held.woken is not None else None
+    return int(resume.get("again", 0)) if isinstance(resume, dict) else 0
 
 
 def start_child(core: Core, connection: Connection, tenant: str, held: Claim, start: Start) -> str:
@@ -32,7 +42,7 @@ def start_child(core: Core, connection: Connection, tenant: str, held: Claim, st
         raise UnknownDefinition(f"no workflow {start.workflow} is published; add its module to ORCHESTRATOR_MODULES")
     target = Target(tenant=tenant, definition_id=found.id, graph=core.graphs.get(connection, found.id))
     options = Options(
-        id=child_id(held.execution_id, held.path),
+        id=child_id(held.execution_id, held.path, begun_again(held)),
         timeout=start.timeout,
         labels=start.labels,
         correlation_id=held.execution_id,

@@ -48,7 +48,8 @@ def settle_failure(
         delay = max(graph.retry(held.path).delay(held.failures + 1), failure.retry_after or 0.0)
         return failures.settle_retry(connection, held, error, delay=delay, want=want)
     if undone is not None:
-        return undos.settle_undo(connection, held, outcome=StepStatus.FAILED, output=None, error=error)
+        stop = graph.definition.on_compensation_failure == "stop"
+        return undos.settle_undo(connection, held, outcome=StepStatus.FAILED, output=None, error=error, stop=stop)
     borne = bearing(graph, held.path, failure.category, failure.name)
     if borne.exit is not None:
         rows = spread.following(held.path, borne.exit).rows

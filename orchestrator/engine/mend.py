@@ -20,7 +20,8 @@ from orchestrator.model.outcome import Failure
 from orchestrator.model.state import StepStatus
 
 
-def _spread(core: Core, connection: Connection, execution_id: str) -> tuple[Graph, Spread] | None:
+def bare_spread(core: Core, connection: Connection, execution_id: str) -> tuple[Graph, Spread] | None:
+    """An execution's graph, and what goes on from the ends of its steps; None when there is no such execution."""
     found = executions.about(connection, execution_id)
     if found is None:
         return None
@@ -44,7 +45,7 @@ def decide_joins(core: Core, connection: Connection, found: Iterable[tuple[str, 
         by_execution[execution_id].append(path)
     ready = []
     for execution_id, paths in by_execution.items():
-        opened = _spread(core, connection, execution_id)
+        opened = bare_spread(core, connection, execution_id)
         if opened is None:
             continue
         made = opened[1].decide(paths)
@@ -62,7 +63,7 @@ def wake_containers(core: Core, connection: Connection, found: Iterable[tuple[st
         if broken:
             # Not of others: a loop may have begun its next iteration meanwhile.
             halts.drain(connection, execution_id, inner)
-        opened = _spread(core, connection, execution_id)
+        opened = bare_spread(core, connection, execution_id)
         if opened is not None and opened[1].wake(path, inner):
             ready.append((execution_id, path))
     advance_many(core, connection, ready)
@@ -108,7 +109,7 @@ def end_of_header(
 
 def fail_attempt(core: Core, connection: Connection, held: Claim, failure: Failure) -> None:
     """Settle an attempt that its worker could not end, with its own token, and go on from there."""
-    opened = _spread(core, connection, held.execution_id)
+    opened = bare_spread(core, connection, held.execution_id)
     if opened is None:
         return
     graph, spread = opened

@@ -12,6 +12,7 @@ from orchestrator.compiler.graph import Graph
 from orchestrator.compiler.reverse import reverse
 from orchestrator.engine.core import Core
 from orchestrator.ledger import children, executions, halts
+from orchestrator.ledger.controls import By
 from orchestrator.model.identity import undo_path
 from orchestrator.model.state import ExecutionStatus
 
@@ -46,6 +47,21 @@ def undo_succeeded(core: Core, connection: Connection, execution_id: str) -> boo
     queued = [(path, graph.queue(undo_path(path))) for path in undo]
     halts.begin_undo(connection, execution_id, queued, after=ExecutionStatus.SUCCEEDED)
     return True
+
+
+def undo_ended(
+    core: Core, connection: Connection, execution_id: str, status: str, definition_id: str, *, by: By
+) -> bool:
+    """Take back what an execution did that has ended without that; False when there is nothing, or it went on."""
+    graph = core.graphs.get(connection, definition_id)
+    undo = _undo(connection, graph, execution_id)
+    queued = [(path, graph.queue(undo_path(path))) for path in undo]
+    return bool(undo) and halts.begin_undo(connection, execution_id, queued, after=status, by=by)
+
+
+def undo_order(connection: Connection, graph: Graph, execution_id: str) -> tuple[str, ...]:
+    """The steps that are undone, in order."""
+    return _undo(connection, graph, execution_id)
 
 
 def _undo(connection: Connection, graph: Graph, execution_id: str) -> tuple[str, ...]:

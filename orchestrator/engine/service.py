@@ -15,8 +15,9 @@ from orchestrator.authoring.discovery import Catalog, discover
 from orchestrator.engine import start as starting
 from orchestrator.engine.after_commit import Transaction, connection_of, publish_after_commit
 from orchestrator.engine.audit import Audited
+from orchestrator.engine.control import Control
 from orchestrator.engine.handle import ExecutionHandle
-from orchestrator.engine.inbox import PATIENCE, Inbox
+from orchestrator.engine.inbox import PATIENCE
 from orchestrator.engine.start import Options, Started, Target
 from orchestrator.errors import ExecutionNotFound, UnknownDefinition
 from orchestrator.ledger import database, definitions, views
@@ -31,8 +32,8 @@ class RunsSync(Protocol):
         """Call a function with the synchronous session or connection within."""
 
 
-class Service(Audited, Inbox):
-    """Starts executions, reaches them and finds them again."""
+class Service(Audited, Control):
+    """Starts executions, reaches and commands them, and finds them again."""
 
     @cached_property
     def catalog(self) -> Catalog:

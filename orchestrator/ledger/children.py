@@ -54,20 +54,6 @@ WHERE s.status = 'waiting' AND s.awaits = 'child' AND s.ready_at < (SELECT clock
 LIMIT :limit
 """)
 
-#: Flags an execution: it starts nothing more, and its running attempts drain.
-CANCEL = text("""
-WITH x AS (
-    UPDATE orchestrator.execution SET status = 'cancelling', error = jsonb_build_object(
-           'category', 'cancelled', 'name', 'Cancelled', 'message', CAST(:reason AS text))
-    WHERE id = :execution AND status IN ('created', 'running', 'pausing', 'paused') RETURNING id, tenant, error
-), e AS (
-    INSERT INTO orchestrator.event (execution_id, tenant, type, data)
-    SELECT id, tenant, 'execution_cancelling', jsonb_build_object('error', error) FROM x
-)
-SELECT id FROM x
-""")
-
-
 #: Flags children whose step was cancelled, as the loser of a race or with a body that was broken off.
 CANCEL_ORPHANS = text("""
 WITH o AS MATERIALIZED (
@@ -76,7 +62,7 @@ WITH o AS MATERIALIZED (
     WHERE c.parent_id IS NOT NULL AND c.status IN ('created', 'running', 'pausing', 'paused') AND s.status = 'cancelled'
     LIMIT :limit
 ), x AS (
-    UPDATE orchestrator.execution e SET status = 'cancelling', error = jsonb_build_object(
+    UPDATE orchestrator.execution e SET status = 'cancelling', paused_at = NULL, error = jsonb_build_object(
            'category', 'cancelled', 'name', 'Cancelled', 'message', 'the step that waited for it was cancelled')
     FROM o WHERE e.id = o.id AND e.status IN ('created', 'running', 'pausing', 'paused')
     RETURNING e.id, e.tenant, e.error
@@ -108,11 +94,6 @@ def succeeded(connection: Connection, execution_id: str) -> frozenset[str]:
 def untold(connection: Connection, limit: int) -> list[str]:
     """Ids of children whose end nobody was told."""
     return list(connection.execute(UNTOLD, {"limit": limit}).scalars())
-
-
-def cancel(connection: Connection, execution_id: str, reason: str) -> bool:
-    """Flag an execution as cancelling; False when it does not go forward any more."""
-    return connection.execute(CANCEL, {"execution": execution_id, "reason": reason}).first() is not None
 
 
 def cancel_orphans(connection: Connection, limit: int) -> list[str]:

@@ -99,23 +99,30 @@ SELECT attempt, failures, tenant, input, correlation_id, labels, parent_id, exit
 """)
 
 #: Ends a step and goes on with its only successor in one statement. The successor's row does not exist yet: if it
-#: does, or the execution was flagged, nothing is claimed and the caller goes the long way.
+#: does, or the execution was flagged, nothing is claimed and the caller goes the long way. Of a paused execution it is
+#: made ready, for whenever that is resumed.
 SETTLE_AND_CLAIM = statement(f"""
 WITH d AS ({SUCCEED}),
 c AS (
-    INSERT INTO orchestrator.step (execution_id, path, tenant, status, attempt, owner, queue, transactional, ready_at,
-                                   started_at, due_at)
-    SELECT :execution, :next, d.tenant, 'running', 1, :owner, :queue, :transactional, clock_timestamp(),
-           clock_timestamp(), clock_timestamp() + CAST(:timeout AS float8) * interval '1 second'
-    FROM d
-    WHERE NOT d.halt AND EXISTS (SELECT FROM orchestrator.execution WHERE id = :execution AND status = 'running')
-    ON CONFLICT DO NOTHING RETURNING tenant
+    INSERT INTO orchestrator.step (execution_id, path, tenant, status, attempt, owner, queue, transactional, ready_xid,
+                                   ready_at, started_at, due_at)
+    SELECT :execution, :next, d.tenant, CASE WHEN x.live THEN 'running' ELSE 'ready' END,
+           CASE WHEN x.live THEN 1 ELSE 0 END, CASE WHEN x.live THEN :owner END, :queue, :transactional,
+           CASE WHEN NOT x.live THEN pg_current_xact_id() END, clock_timestamp(),
+           CASE WHEN x.live THEN clock_timestamp() END,
+           CASE WHEN x.live THEN clock_timestamp() + CAST(:timeout AS float8) * interval '1 second' END
+    FROM d, (SELECT status = 'running' AS live FROM orchestrator.execution
+             WHERE id = :execution AND status IN ('running', 'pausing', 'paused')) x
+    WHERE NOT d.halt
+    ON CONFLICT DO NOTHING RETURNING tenant, owner IS NOT NULL AS claimed
 ), e AS ({EVENTS} {SUCCEEDED_EVENT}
     UNION ALL
-    SELECT CAST(:execution AS uuid), tenant, 'step_started', :next, 1, jsonb_build_object('owner', CAST(:owner AS text))
+    SELECT CAST(:execution AS uuid), tenant, CASE WHEN claimed THEN 'step_started' ELSE 'step_ready' END, :next,
+           CASE WHEN claimed THEN 1 END,
+           CASE WHEN claimed THEN jsonb_build_object('owner', CAST(:owner AS text)) END
     FROM c
 )
-SELECT (SELECT halt FROM d) AS halt, EXISTS (SELECT FROM c) AS claimed
+SELECT (SELECT halt FROM d) AS halt, EXISTS (SELECT FROM c WHERE claimed) AS claimed
 """)
 
 #: Ends a step and inserts its successors.

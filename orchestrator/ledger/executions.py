@@ -46,9 +46,12 @@ class Existing:
     input_hash: str
 
 
+#: In maintenance an execution is accepted and held (ledger/maintenance.py); a child belongs to what runs already.
 #: Rows are inserted in the order of their keys: two bulk starts with the same keys then wait instead of deadlocking.
 START = text("""
-WITH r AS (
+WITH m AS MATERIALIZED (
+    SELECT EXISTS (SELECT FROM orchestrator.maintenance WHERE tenant = :tenant) AS held
+), r AS (
     SELECT * FROM jsonb_to_recordset(CAST(:executions AS jsonb)) AS r(
         id uuid, input jsonb, input_hash text, idempotency_key text, correlation_id text, labels jsonb, actor text,
         start_at timestamptz, timeout float8, parent_id uuid, parent_path text)
@@ -56,14 +59,15 @@ WITH r AS (
     INSERT INTO orchestrator.execution (id, tenant, definition_id, definition_name, definition_version, status, input,
         input_hash, idempotency_key, correlation_id, labels, actor, start_at, deadline, parent_id, parent_path)
     SELECT r.id, :tenant, :definition, :name, :version,
-           CASE WHEN r.start_at > clock_timestamp() THEN 'created' ELSE 'running' END,
+           CASE WHEN r.start_at > clock_timestamp() OR m.held AND r.parent_id IS NULL THEN 'created'
+                ELSE 'running' END,
            -- jsonb_to_recordset makes a JSON null an SQL one.
            coalesce(r.input, 'null'::jsonb), r.input_hash, r.idempotency_key,
            r.correlation_id, coalesce(r.labels, '{}'::jsonb), r.actor, r.start_at,
            least(greatest(r.start_at, clock_timestamp()) + r.timeout * interval '1 second',
                  (SELECT p.deadline FROM orchestrator.execution p WHERE p.id = r.parent_id)),
            r.parent_id, r.parent_path
-    FROM r ORDER BY r.idempotency_key COLLATE "C", r.id
+    FROM r, m ORDER BY r.idempotency_key COLLATE "C", r.id
     ON CONFLICT DO NOTHING RETURNING id, tenant, status, start_at, actor
 ), s AS (
     INSERT INTO orchestrator.step (execution_id, path, tenant, status, queue, ready_xid, ready_at, due_at)

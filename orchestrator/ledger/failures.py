@@ -9,17 +9,17 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from orchestrator.ledger.claims import Claim, Settled
-from orchestrator.ledger.fragments import EVENTS, STILL_HELD, SUCCESSORS, statement
+from orchestrator.ledger.fragments import EVENTS, STILL_HELD, STOPPED, SUCCESSORS, statement
 from orchestrator.model.exits import FAILED
 
 #: Ends an attempt that another will follow. Not if the execution is flagged meanwhile: then it is the last.
 SETTLE_RETRY = statement(f"""
 WITH d AS (
     UPDATE orchestrator.step s SET owner = NULL, failures = s.failures + 1, error = CAST(:error AS jsonb),
-           status = CASE WHEN s.halt OR x.status <> :want THEN 'failed' ELSE 'retrying' END,
-           due_at = CASE WHEN s.halt OR x.status <> :want THEN NULL
+           status = CASE WHEN {STOPPED} THEN 'failed' ELSE 'retrying' END,
+           due_at = CASE WHEN {STOPPED} THEN NULL
                          ELSE clock_timestamp() + CAST(:delay AS float8) * interval '1 second' END,
-           settled_at = CASE WHEN s.halt OR x.status <> :want THEN clock_timestamp() END
+           settled_at = CASE WHEN {STOPPED} THEN clock_timestamp() END
     FROM orchestrator.execution x
     WHERE x.id = s.execution_id AND s.execution_id = :execution AND s.path = :path AND s.status = 'running'
       AND s.attempt = :attempt AND s.owner = :owner
@@ -33,8 +33,7 @@ SELECT halt, status FROM d
 
 _FAIL = f"""
     UPDATE orchestrator.step SET owner = NULL, failures = failures + 1, error = CAST(:error AS jsonb),
-           status = :outcome, due_at = NULL, settled_at = clock_timestamp(), exit = :exit, woken_by = NULL,
-           resume = CASE WHEN resume ? 'items' THEN resume END
+           status = :outcome, due_at = NULL, settled_at = clock_timestamp(), exit = :exit, woken_by = NULL
     WHERE {STILL_HELD} RETURNING tenant, halt, status, error
 """
 _FAILED_EVENT = """
@@ -42,15 +41,20 @@ _FAILED_EVENT = """
            jsonb_build_object('error', error) FROM d
 """
 
-#: Ends a step as failed for good and flags its execution.
+#: Ends a step as failed for good and flags its execution; a paused one is flagged when it is resumed.
 SETTLE_FAILED = statement(f"""
 WITH d AS ({_FAIL}), x AS (
-    UPDATE orchestrator.execution SET status = 'failing', rollback = rollback AND :rollback,
+    UPDATE orchestrator.execution SET
+           status = CASE WHEN execution.paused_at IS NULL THEN 'failing' ELSE execution.status END,
+           rollback = rollback AND :rollback,
            error = jsonb_build_object('step', CAST(:path AS text)) || CAST(:error AS jsonb)
-    FROM d WHERE id = :execution AND execution.status = 'running' RETURNING execution.tenant, execution.error
+    FROM d WHERE id = :execution AND (execution.status = 'running'
+                                      OR execution.status IN ('pausing', 'paused') AND execution.error IS NULL)
+    RETURNING execution.tenant, execution.error, execution.status
 ), e AS ({EVENTS} {_FAILED_EVENT}
     UNION ALL
     SELECT CAST(:execution AS uuid), tenant, 'execution_failing', NULL, NULL, jsonb_build_object('error', error) FROM x
+    WHERE status = 'failing'
 )
 SELECT halt, status FROM d
 """)

@@ -24,6 +24,13 @@ SUCCEEDED_EVENT = """
     SELECT CAST(:execution AS uuid), tenant, 'step_succeeded', CAST(:path AS text), CAST(:attempt AS int),
            jsonb_build_object('output', output) FROM d
 """
+#: A step `s` of an execution `x` goes on no more. One that an operator has paused goes on as if it ran, but for claims.
+STOPPED = "(s.halt OR x.status <> :want AND x.status NOT IN ('pausing', 'paused'))"
+#: The execution goes forward, if perhaps not just now: what is behind a step may be made ready.
+LIVE = """
+    EXISTS (SELECT FROM orchestrator.execution
+            WHERE id = :execution AND status IN ('running', 'pausing', 'paused'))
+"""
 EVENTS = "INSERT INTO orchestrator.event (execution_id, tenant, type, path, attempt, data)"
 
 
@@ -55,6 +62,6 @@ def inserted(rows: str) -> str:
 #: The rows of :successors, unless the execution goes forward no more.
 SUCCESSORS = f"""
     {inserted("CAST(:successors AS jsonb)")}
-    WHERE NOT d.halt AND EXISTS (SELECT FROM orchestrator.execution WHERE id = :execution AND status = 'running')
+    WHERE NOT d.halt AND {LIVE}
     ON CONFLICT DO NOTHING RETURNING path, status, tenant
 """

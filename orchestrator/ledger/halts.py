@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, text
 
+from orchestrator.ledger.controls import BY, By, audited
 from orchestrator.ledger.tables import FINAL, OPEN
 from orchestrator.model.identity import undo_path
 from orchestrator.model.snapshot import Attempted
@@ -22,6 +23,7 @@ from orchestrator.model.state import StepStatus
 DRAIN = text(f"""
 WITH h AS (
     UPDATE orchestrator.step SET halt = true, ready_xid = NULL,
+           was = CASE status WHEN 'running' THEN NULL ELSE status END, was_due_at = due_at,
            status = CASE status WHEN 'running' THEN status ELSE 'cancelled' END,
            due_at = CASE status WHEN 'running' THEN due_at END,
            settled_at = CASE status WHEN 'running' THEN NULL ELSE clock_timestamp() END
@@ -50,11 +52,11 @@ _DRAINED = f"""
     AND NOT EXISTS (SELECT FROM orchestrator.execution c WHERE c.parent_id = :execution AND c.status NOT IN ({FINAL}))
 """
 
-#: `after` succeeded, for an execution that its parent takes back, or any of the flags.
+#: `after` an end, for an execution that its parent or an operator takes back, or any of the flags.
 BEGIN_UNDO = text(f"""
 WITH x AS (
-    UPDATE orchestrator.execution SET status = 'compensating', settled_at = NULL
-    WHERE id = :execution AND CASE WHEN :after = 'succeeded' THEN status = 'succeeded' ELSE {_DRAINED} END
+    UPDATE orchestrator.execution SET status = 'compensating', settled_at = NULL, retry_at = NULL
+    WHERE id = :execution AND CASE WHEN CAST(:after AS text) <> '' THEN status = :after ELSE {_DRAINED} END
     RETURNING id, tenant
 ), n AS (
     INSERT INTO orchestrator.step (execution_id, path, tenant, status, undoes, parents, queue, ready_xid, ready_at)
@@ -63,10 +65,10 @@ WITH x AS (
     FROM x, jsonb_to_recordset(CAST(:rows AS jsonb))
          AS r(path text, status text, undoes text, parents jsonb, queue text)
     RETURNING path, status, tenant
-), e AS (
-    INSERT INTO orchestrator.event (execution_id, tenant, type, path)
-    SELECT id, tenant, 'execution_compensating', NULL FROM x
-    UNION ALL SELECT :execution, tenant, 'step_' || status, path FROM n
+), a AS ({audited("compensate")}), e AS (
+    INSERT INTO orchestrator.event (execution_id, tenant, type, path, data)
+    SELECT id, tenant, 'execution_compensating', NULL, nullif({BY}, '{{}}') FROM x
+    UNION ALL SELECT :execution, tenant, 'step_' || status, path, NULL FROM n
 )
 SELECT id FROM x
 """)
@@ -113,12 +115,20 @@ def attempted(connection: Connection, execution_id: str) -> list[Attempted]:
     ]
 
 
-def begin_undo(connection: Connection, execution_id: str, undo: Sequence[tuple[str, str]], *, after: str = "") -> bool:
+def begin_undo(
+    connection: Connection,
+    execution_id: str,
+    undo: Sequence[tuple[str, str]],
+    *,
+    after: str = "",
+    by: By | None = None,
+) -> bool:
     """Start compensating a drained execution, if nobody else did and no attempt still runs.
 
     Args:
         undo: path of the step to undo and queue of its compensation, in order; each waits for the one before it.
-        after: `succeeded`, for an execution that has ended well.
+        after: the status that it has ended with, for one that is taken back later.
+        by: who commands it, if anybody does.
     """
     rows = []
     for index, (path, queue) in enumerate(undo):
@@ -127,7 +137,8 @@ def begin_undo(connection: Connection, execution_id: str, undo: Sequence[tuple[s
             rows.append(row | {"status": StepStatus.READY})
         else:
             rows.append(row | {"status": StepStatus.BLOCKED, "parents": [undo_path(undo[index - 1][0])]})
-    parameters = {"execution": execution_id, "rows": json.dumps(rows), "after": after}
+    who = by.parameters() if by is not None else {"actor": None, "reason": None, "parameters": "{}"}
+    parameters = {"execution": execution_id, "rows": json.dumps(rows), "after": after, **who}
     return connection.execute(BEGIN_UNDO, parameters).first() is not None
 
 

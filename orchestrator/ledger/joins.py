@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from orchestrator.ledger.fragments import inserted
+from orchestrator.ledger.fragments import LIVE, inserted
 from orchestrator.ledger.tables import OPEN
 
 #: A scalar subquery per parent, so that the search stops at the first unsettled one however many there are.
@@ -86,8 +86,7 @@ WITH j AS MATERIALIZED (
            ready_at = clock_timestamp(),
            settled_at = CASE WHEN verdict IN ('ready', 'unmet') THEN NULL ELSE clock_timestamp() END
     FROM v WHERE s.execution_id = :execution AND s.path = v.path AND s.status = 'blocked' AND NOT s.halt
-      AND verdict IS NOT NULL AND EXISTS (SELECT FROM orchestrator.execution WHERE id = :execution AND status =
-      'running')
+      AND verdict IS NOT NULL AND {LIVE}
     RETURNING s.path, s.tenant, s.status, v.verdict
 ), n AS (
     {

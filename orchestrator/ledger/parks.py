@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from orchestrator.ledger.claims import Claim, Settled
-from orchestrator.ledger.fragments import EVENTS, SUCCESSORS, statement
+from orchestrator.ledger.fragments import EVENTS, STOPPED, SUCCESSORS, statement
 from orchestrator.ledger.tables import OPEN
 
 #: Lets go of a step, and inserts the first rows of its body. Not once its execution is flagged: then it is cancelled.
@@ -24,10 +24,10 @@ PARK = statement(f"""
 WITH d AS (
     UPDATE orchestrator.step s SET owner = NULL, resume = CAST(:resume AS jsonb), error = CAST(:broken AS jsonb),
            woken_by = CASE WHEN CAST(:broken AS jsonb) IS NULL THEN NULL ELSE 'broken' END,
-           status = CASE WHEN s.halt OR x.status <> :want THEN 'cancelled' ELSE 'waiting' END,
-           settled_at = CASE WHEN s.halt OR x.status <> :want THEN clock_timestamp() END,
+           status = CASE WHEN {STOPPED} THEN 'cancelled' ELSE 'waiting' END,
+           settled_at = CASE WHEN {STOPPED} THEN clock_timestamp() END,
            awaits = :awaits, wait_name = :wait_name, correlation = :correlation, ready_at = clock_timestamp(),
-           due_at = CASE WHEN s.halt OR x.status <> :want THEN NULL ELSE coalesce(CAST(:until AS timestamptz),
+           due_at = CASE WHEN {STOPPED} THEN NULL ELSE coalesce(CAST(:until AS timestamptz),
                clock_timestamp() + CAST(:seconds AS float8) * interval '1 second') END
     FROM orchestrator.execution x
     WHERE x.id = s.execution_id AND s.execution_id = :execution AND s.path = :path AND s.status = 'running'

@@ -45,6 +45,9 @@ WITH p AS MATERIALIZED (
 ), found AS MATERIALIZED (
     SELECT s.execution_id, s.path FROM p JOIN orchestrator.step s
       ON s.queue = p.queue AND s.status = 'ready' AND NOT s.halt AND pg_visible_in_snapshot(s.ready_xid, p.horizon)
+     -- What an operator holds still has had its message, and is published when it is resumed.
+     AND NOT EXISTS (SELECT FROM orchestrator.execution x
+                     WHERE x.id = s.execution_id AND x.status IN ('pausing', 'paused'))
     ORDER BY s.ready_at LIMIT :limit FOR UPDATE OF s SKIP LOCKED
 ), r AS (
     UPDATE orchestrator.step s SET ready_xid = pg_current_xact_id(), ready_at = clock_timestamp()

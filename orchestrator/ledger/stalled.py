@@ -13,7 +13,9 @@ STALLED = text(f"""
 SELECT x.id FROM orchestrator.execution x
 WHERE x.status NOT IN ({FINAL}) AND x.status <> 'paused' AND x.created_at < clock_timestamp() - interval '2 seconds'
   AND (
-    NOT EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND s.{OPEN})
+    (x.status = 'pausing'
+     AND NOT EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND s.status = 'running'))
+    OR x.status <> 'pausing' AND NOT EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND s.{OPEN})
     OR (x.status IN ('failing', 'cancelling', 'timing_out') AND (
         NOT EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND s.status = 'running')
         OR EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND NOT s.halt AND s.{OPEN}))

@@ -19,6 +19,9 @@ WITH found AS MATERIALIZED (
       AND NOT (coalesce(w.awaits, '') IN ('signal', 'event') AND EXISTS ({UNTAKEN}))
       -- A body that is broken off wakes its step with its own error, once nothing of it runs any more.
       AND NOT (w.status = 'waiting' AND w.woken_by IS NOT DISTINCT FROM 'broken')
+      -- Nothing begins while its tenant is in maintenance. Only the first steps of what has not begun wait unattempted.
+      AND NOT (w.status = 'waiting' AND w.attempt = 0
+               AND EXISTS (SELECT FROM orchestrator.maintenance m WHERE m.tenant = w.tenant))
     ORDER BY w.due_at LIMIT :limit FOR UPDATE OF w SKIP LOCKED
 ), r AS (
     UPDATE orchestrator.step s SET status = 'ready', due_at = NULL, ready_xid = pg_current_xact_id(),
@@ -28,7 +31,8 @@ WITH found AS MATERIALIZED (
     WHERE s.execution_id = found.execution_id AND s.path = found.path AND s.status IN ('retrying', 'waiting')
     RETURNING s.execution_id, s.path, s.tenant
 ), x AS (
-    UPDATE orchestrator.execution SET status = 'running'
+    UPDATE orchestrator.execution SET status = 'running',
+           deadline = clock_timestamp() + (deadline - greatest(start_at, created_at))
     WHERE id IN (SELECT execution_id FROM r) AND status = 'created' RETURNING id, tenant
 ), e AS (
     INSERT INTO orchestrator.event (execution_id, tenant, type, path)
@@ -66,10 +70,13 @@ EXPIRE = text("""
 WITH found AS MATERIALIZED (
     SELECT id FROM orchestrator.execution
     WHERE status IN ('created', 'running') AND deadline < (SELECT clock_timestamp())
+      AND (status = 'running' OR NOT EXISTS (SELECT FROM orchestrator.maintenance m WHERE m.tenant = execution.tenant))
     ORDER BY deadline LIMIT :limit FOR UPDATE SKIP LOCKED
 ), x AS (
     UPDATE orchestrator.execution SET status = 'timing_out', error = jsonb_build_object(
-           'category', 'timeout', 'name', 'DeadlineExceeded', 'message', 'the execution passed its deadline')
+           'category', 'timeout', 'name', 'DeadlineExceeded', 'message', 'the execution passed its deadline'),
+           rollback = rollback AND NOT EXISTS (SELECT FROM orchestrator.definition d
+                                               WHERE d.id = definition_id AND d.spec ->> 'on_timeout' = 'stop')
     FROM found WHERE execution.id = found.id AND status IN ('created', 'running') RETURNING execution.id, tenant, error
 ), e AS (
     INSERT INTO orchestrator.event (execution_id, tenant, type, data)

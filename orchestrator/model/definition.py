@@ -162,6 +162,11 @@ class Definition(_Model):
     retry: RetryPolicy | None = None
     #: Seconds one attempt of a step may take.
     step_timeout: PositiveFloat | None = None
+    #: Whether what was done is undone when an execution is cancelled, or passes its deadline.
+    on_cancel: Literal["compensate", "stop"] = "compensate"
+    on_timeout: Literal["compensate", "stop"] = "compensate"
+    #: When a compensation has failed for good: go on with the rest, or leave it as it is.
+    on_compensation_failure: Literal["continue", "stop"] = "continue"
     #: Seconds a whole execution may take.
     timeout: PositiveFloat | None = None
     queue: Queue | None = None

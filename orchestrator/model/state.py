@@ -53,26 +53,30 @@ FINAL_EXECUTIONS: Final = frozenset(
 #: Executions whose forward steps start no more and whose running attempts drain.
 DRAINING_EXECUTIONS: Final = frozenset({X.FAILING, X.CANCELLING, X.TIMING_OUT})
 
+#: Executions of which no step starts, at an operator's word.
+STANDING_STILL: Final = frozenset({X.PAUSING, X.PAUSED})
+
 #: step status -> the statuses that may follow it.
 STEP_TRANSITIONS: Final[dict[StepStatus, frozenset[StepStatus]]] = {
     S.BLOCKED: frozenset({S.READY, S.SKIPPED, S.CANCELLED}),
-    S.READY: frozenset({S.RUNNING, S.SKIPPED, S.CANCELLED}),
+    S.READY: frozenset({S.RUNNING, S.SUCCEEDED, S.SKIPPED, S.CANCELLED}),
     S.RUNNING: frozenset({S.READY, S.WAITING, S.RETRYING, S.SUCCEEDED, S.FAILED, S.CANCELLED, S.TIMED_OUT}),
     S.WAITING: frozenset({S.READY, S.SUCCEEDED, S.FAILED, S.CANCELLED, S.TIMED_OUT}),
-    S.RETRYING: frozenset({S.READY, S.CANCELLED, S.TIMED_OUT}),
+    S.RETRYING: frozenset({S.READY, S.SUCCEEDED, S.CANCELLED, S.TIMED_OUT}),
     S.SUCCEEDED: frozenset(),
-    S.FAILED: frozenset({S.READY}),
+    # An operator's: the step is taken up again where it stood, or given an output.
+    S.FAILED: frozenset({S.READY, S.WAITING, S.BLOCKED, S.SUCCEEDED}),
     S.SKIPPED: frozenset(),
-    S.CANCELLED: frozenset({S.READY}),
-    S.TIMED_OUT: frozenset({S.READY}),
+    S.CANCELLED: frozenset({S.READY, S.WAITING, S.BLOCKED, S.SUCCEEDED}),
+    S.TIMED_OUT: frozenset({S.READY, S.WAITING, S.BLOCKED, S.SUCCEEDED}),
 }
 
 #: execution status -> the statuses that may follow it.
 EXECUTION_TRANSITIONS: Final[dict[ExecutionStatus, frozenset[ExecutionStatus]]] = {
     X.CREATED: frozenset({X.RUNNING, X.CANCELLING, X.TIMING_OUT}),
-    X.RUNNING: frozenset({X.SUCCEEDED, X.FAILING, X.CANCELLING, X.PAUSING, X.PAUSED, X.TIMING_OUT}),
-    X.PAUSING: frozenset({X.PAUSED, X.RUNNING, X.CANCELLING}),
-    X.PAUSED: frozenset({X.RUNNING, X.CANCELLING}),
+    X.RUNNING: frozenset({X.SUCCEEDED, X.FAILING, X.CANCELLING, X.PAUSING, X.TIMING_OUT}),
+    X.PAUSING: frozenset({X.PAUSED, X.RUNNING, X.FAILING, X.CANCELLING}),
+    X.PAUSED: frozenset({X.RUNNING, X.FAILING, X.CANCELLING}),
     X.FAILING: frozenset({X.FAILED, X.COMPENSATING}),
     X.CANCELLING: frozenset({X.CANCELLED, X.COMPENSATING}),
     X.TIMING_OUT: frozenset({X.TIMED_OUT, X.COMPENSATING}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from orchestrator.engine.advance import advance
 from orchestrator.engine.mend import cancel_orphans, decide_joins, tell_parents, wake_containers
 from orchestrator.engine.signal import match_left
-from orchestrator.ledger import children, joins, parks, stalled
+from orchestrator.ledger import children, joins, maintenance, parks, stalled
 from orchestrator.recovery.sweep import LIMIT, Context, Sweep
 
 
@@ -20,6 +20,7 @@ def sweep(context: Context) -> int:
     tell_parents(core, connection, untold)
     orphans = cancel_orphans(core, connection, LIMIT)
     unmatched = match_left(core, connection, LIMIT)
+    maintenance.release_held(connection)
     found = stalled.stalled(connection, LIMIT)
     for execution_id in found:
         advance(core, connection, execution_id)

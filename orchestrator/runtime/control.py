@@ -33,8 +33,8 @@ from orchestrator.kinds.kind import (
     Start,
 )
 from orchestrator.ledger import halts, machines, parks, signals, walks
-from orchestrator.ledger.children import cancel
 from orchestrator.ledger.claims import Claim, Facts, Settled, Woken
+from orchestrator.ledger.controls import cancel
 from orchestrator.model.identity import new_id
 from orchestrator.model.outcome import Failure
 from orchestrator.model.payload import encode
@@ -215,9 +215,10 @@ class Control:
         )
         if start.detached:
             return Succeeded(output=encode({"execution_id": child}, limit=1_000, what="child"), exit=None)
+        resume = {"child": child, "again": children.begun_again(held)}
         ended = self._let_go(
             held,
-            lambda connection: parks.park(connection, held, resume={"child": child}, awaits="child", wait_name=child),
+            lambda connection: parks.park(connection, held, resume=resume, awaits="child", wait_name=child),
         )
         if ended is None:
             return None

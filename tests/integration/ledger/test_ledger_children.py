@@ -11,7 +11,7 @@ from ledger.driver import OTHER, Begun, Ledger
 from ledger.races import race
 from orchestrator.engine import start as starting
 from orchestrator.engine.start import Options
-from orchestrator.ledger import children, claims, halts, parks
+from orchestrator.ledger import children, claims, controls, halts, parks
 from orchestrator.ledger.claims import Claim, Settled
 from orchestrator.model.identity import new_id
 
@@ -156,8 +156,8 @@ def test_a_childs_own_error_is_its_steps(ledger: Ledger) -> None:
     begun, held = parent(ledger)
     child = child_of(ledger, begun)
     park(ledger, held, child)
-    assert ledger.do(children.cancel, child.id, "not wanted")
-    assert not ledger.do(children.cancel, child.id, "not wanted")
+    assert ledger.do(controls.cancel, child.id, "not wanted")
+    assert not ledger.do(controls.cancel, child.id, "not wanted")
     ledger.do(halts.drain, child.id)
     ledger.do(halts.end, child.id)
     wake(ledger, child)
@@ -177,7 +177,7 @@ def test_a_parent_goes_back_only_when_its_children_have_ended(ledger: Ledger) ->
     assert ledger.do(halts.drain, begun.id) == 0
     assert ledger.do(halts.end, begun.id) is None
     assert not ledger.do(halts.begin_undo, begun.id, [("beside", "q")])
-    ledger.do(children.cancel, child.id, "its parent goes back")
+    ledger.do(controls.cancel, child.id, "its parent goes back")
     ledger.do(halts.drain, child.id)
     ledger.do(halts.end, child.id)
     assert wake(ledger, child) == (begun.id, None), "the step is cancelled, its execution is told"

@@ -32,6 +32,7 @@ STEP_WRITES: Final = {
     "failures.SETTLE_BREAKING": ({S.RUNNING}, {S.FAILED, S.TIMED_OUT}),
     "undos.SETTLE_UNDO": ({S.RUNNING}, {S.SUCCEEDED, S.FAILED}),
     "undos.SETTLE_UNDO, the next": ({S.BLOCKED}, {S.READY}),
+    "undos.SETTLE_UNDO, the others": ({S.BLOCKED}, {S.CANCELLED}),
     "parks.PARK": ({S.RUNNING}, {S.WAITING, S.CANCELLED}),
     "parks.WAKE_FOR_BODY": ({S.WAITING}, {S.READY}),
     "signals.TAKE": ({S.WAITING}, {S.READY}),
@@ -39,6 +40,7 @@ STEP_WRITES: Final = {
     "halts.DRAIN": (FORWARD_OPEN, {S.CANCELLED}),
     "joins.JOIN": ({S.BLOCKED}, {S.READY, S.SKIPPED}),
     "joins.CANCEL_LOSERS": (OPEN_STEPS, {S.CANCELLED}),
+    "controls.COMPLETE": (FORWARD_OPEN - {S.BLOCKED}, {S.SUCCEEDED}),
     "timers.DUE": ({S.RETRYING, S.WAITING}, {S.READY}),
     "owners.RELEASE_OWNER": ({S.RUNNING}, {S.READY, S.CANCELLED}),
     "owners.RELEASE_GONE": ({S.RUNNING}, {S.READY, S.CANCELLED}),
@@ -52,9 +54,14 @@ EXECUTION_WRITES: Final = {
     "undos.SETTLE_UNDO": ({X.COMPENSATING}, {X.COMPENSATED, X.COMPENSATION_FAILED}),
     "executions.FINISH": ({X.RUNNING}, {X.SUCCEEDED}),
     "executions.FLAG_FAILING": ({X.RUNNING}, {X.FAILING}),
-    "halts.BEGIN_UNDO": (DRAINING | {X.SUCCEEDED}, {X.COMPENSATING}),
-    "children.CANCEL": ({X.CREATED, X.RUNNING, X.PAUSING, X.PAUSED}, {X.CANCELLING}),
+    "halts.BEGIN_UNDO": (DRAINING | {X.SUCCEEDED, X.FAILED, X.CANCELLED, X.TIMED_OUT}, {X.COMPENSATING}),
+    "controls.CANCEL": ({X.CREATED, X.RUNNING, X.PAUSING, X.PAUSED}, {X.CANCELLING}),
     "children.CANCEL_ORPHANS": ({X.CREATED, X.RUNNING, X.PAUSING, X.PAUSED}, {X.CANCELLING}),
+    "controls.PAUSE": ({X.RUNNING}, {X.PAUSING}),
+    "controls.PAUSED": ({X.PAUSING}, {X.PAUSED}),
+    "controls.RESUME": ({X.PAUSING, X.PAUSED}, {X.RUNNING, X.FAILING}),
+    "reopens.RETRY": ({X.FAILED, X.CANCELLED, X.TIMED_OUT}, {X.RUNNING}),
+    "reopens.UNDO_AGAIN": ({X.COMPENSATION_FAILED}, {X.COMPENSATING}),
     "timers.DUE": ({X.CREATED}, {X.RUNNING}),
     "timers.EXPIRE": ({X.CREATED, X.RUNNING}, {X.TIMING_OUT}),
 }
@@ -89,7 +96,7 @@ def writers(table: str) -> dict[str, list[str]]:
 def test_the_tables_here_name_every_statement_that_writes_a_status() -> None:
     assert set(writers("step")) == {name.partition(",")[0] for name in STEP_WRITES}
     assert set(writers("execution")) == {*EXECUTION_WRITES, "halts.END"}
-    assert len(writers("step")["undos.SETTLE_UNDO"]) == 2
+    assert len(writers("step")["undos.SETTLE_UNDO"]) == 3
 
 
 @pytest.mark.parametrize("name", STEP_WRITES)

@@ -1,0 +1,304 @@
+"""What an operator does to executions. Every command is one guarded statement, recorded with who did it and why."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from orchestrator.authoring.schema import validate
+from orchestrator.compiler.graph import Graph
+from orchestrator.compiler.reopen import undo_again
+from orchestrator.engine import reopen
+from orchestrator.engine.advance import advance, advance_many
+from orchestrator.engine.handle import ExecutionHandle
+from orchestrator.engine.inbox import Inbox
+from orchestrator.engine.mend import bare_spread
+from orchestrator.engine.reopen import CHANGED, RETRYABLE, require
+from orchestrator.engine.saga import undo_ended, undo_order
+from orchestrator.errors import ControlRefused
+from orchestrator.ledger import children, controls, maintenance, reopens
+from orchestrator.ledger.controls import By
+from orchestrator.ledger.maintenance import Maintenance
+from orchestrator.ledger.reopens import Standing
+from orchestrator.model.reopened import Row
+from orchestrator.model.state import FINAL_EXECUTIONS, STANDING_STILL, ExecutionStatus, StepStatus
+
+#: Leave the input as it is.
+UNCHANGED: Final = object()
+
+_BY_HAND = frozenset({StepStatus.READY, StepStatus.WAITING, StepStatus.RETRYING})
+_UNDOABLE = RETRYABLE | {ExecutionStatus.SUCCEEDED}
+
+
+class Control(Inbox):
+    """Commands executions."""
+
+    def cancel(
+        self,
+        execution_id: str,
+        *,
+        actor: str,
+        reason: str | None = None,
+        children: bool = True,
+        compensate: bool | None = None,
+    ) -> None:
+        """Cancel an execution: once this returns none of its steps starts; those that run are interrupted.
+
+        Args:
+            children: cancel what it has started and waits for, too; without, that goes on alone.
+            compensate: whether what was done is undone; None as the definition says (`on_cancel`).
+
+        Raises:
+            ExecutionNotFound, ControlRefused: there is no such execution, or it has ended or goes back already.
+        """
+
+        def act(connection: Connection) -> None:
+            flagged = controls.cancel(
+                connection, execution_id, reason, actor=actor, undo=compensate, detach=not children
+            )
+            if not flagged:
+                status = require(connection, execution_id).status
+                if status != ExecutionStatus.CANCELLING:
+                    raise ControlRefused(execution_id, f"it {_stands(status)}, and cannot be cancelled any more")
+            advance(self.core, connection, execution_id, ())
+
+        self._persist(act)
+
+    def pause(self, execution_id: str, *, actor: str, reason: str | None = None, children: bool = True) -> None:
+        """Let no further step of an execution start; running ones end. Once paused already, nothing happens.
+
+        Args:
+            children: pause what it has started and waits for, too.
+
+        Raises:
+            ExecutionNotFound, ControlRefused: it does not run.
+        """
+        by = By(actor=actor, reason=reason)
+
+        def act(connection: Connection) -> None:
+            if not controls.pause(connection, execution_id, by):
+                status = require(connection, execution_id).status
+                if status not in STANDING_STILL:
+                    raise ControlRefused(execution_id, f"it {_stands(status)}; only what runs can be paused")
+            controls.settle_pause(connection, execution_id)
+
+        self._persist(act)
+        if children:
+            self._with_children(execution_id, lambda child: self.pause(child, actor=actor, reason=reason))
+
+    def resume(self, execution_id: str, *, actor: str, reason: str | None = None, children: bool = True) -> None:
+        """Let a paused execution go on; its deadline is later by as long as it stood still.
+
+        Args:
+            children: resume its children too.
+
+        Raises:
+            ExecutionNotFound, ControlRefused: it is not paused.
+        """
+        by = By(actor=actor, reason=reason)
+
+        def act(connection: Connection) -> None:
+            if not controls.resume(connection, execution_id, by):
+                status = require(connection, execution_id).status
+                raise ControlRefused(execution_id, f"it {_stands(status)}; only what is paused can be resumed")
+            advance(self.core, connection, execution_id)
+
+        self._persist(act)
+        if children:
+            self._with_children(execution_id, lambda child: self.resume(child, actor=actor, reason=reason))
+
+    def retry(
+        self,
+        execution_id: str,
+        *,
+        actor: str,
+        reason: str | None = None,
+        input: Any = UNCHANGED,  # noqa: A002 - the field's word
+    ) -> None:
+        """Let an execution go on that failed, timed out or was cancelled; all that is done is kept.
+
+        Args:
+            input: another input, for the steps to come.
+
+        Raises:
+            ExecutionNotFound, ControlRefused: it has not ended so, or what it did is undone.
+            InvalidInput, PayloadError: the input does not fit.
+        """
+        by = By(actor=actor, reason=reason)
+
+        def act(connection: Connection) -> None:
+            value = self._other_input(connection, execution_id, input)
+            reopen.retry(self.core, connection, execution_id, by, value=value)
+
+        self._persist(act)
+
+    def skip(self, execution_id: str, path: str, *, actor: str, reason: str | None = None, output: Any = None) -> None:
+        """Let a step count as succeeded with an output: one that failed its execution, which goes on, or an open one.
+
+        Raises:
+            ExecutionNotFound, ControlRefused: there is no such step, it runs, is done, or waits for a body or child.
+            PayloadError: the output does not fit.
+        """
+        by, text = By(actor=actor, reason=reason), self._encoded(output, f"output of step {path}")
+
+        def act(connection: Connection) -> None:
+            standing = require(connection, execution_id)
+            if standing.status not in RETRYABLE:
+                self._complete(connection, execution_id, path, text, by=by)
+                return
+            row = _row(reopens.rows(connection, execution_id), execution_id, path)
+            if row.status in {StepStatus.SUCCEEDED, StepStatus.SKIPPED}:
+                raise ControlRefused(execution_id, f"step {path} is {row.status} already")
+            given = {path: text}
+            reopen.retry(self.core, connection, execution_id, by, command="skip", path=path, given=given)
+
+        self._persist(act)
+
+    def complete(
+        self, execution_id: str, path: str, *, actor: str, reason: str | None = None, output: Any = None
+    ) -> None:
+        """End a step by hand that waits, for a signal, a time or its turn, with an output.
+
+        Raises:
+            ExecutionNotFound, ControlRefused: there is no such step, it runs, is done, or waits for a body or child.
+            PayloadError: the output does not fit.
+        """
+        by, text = By(actor=actor, reason=reason), self._encoded(output, f"output of step {path}")
+
+        def act(connection: Connection) -> None:
+            self._complete(connection, execution_id, path, text, by=by)
+
+        self._persist(act)
+
+    def compensate(self, execution_id: str, *, actor: str, reason: str | None = None) -> None:
+        """Undo what an execution did that has ended; or what of it could not be undone, once more.
+
+        Raises:
+            ExecutionNotFound, ControlRefused: it goes on, or there is nothing to undo.
+        """
+        by = By(actor=actor, reason=reason)
+
+        def act(connection: Connection) -> None:
+            standing = require(connection, execution_id)
+            if standing.status == ExecutionStatus.COMPENSATION_FAILED:
+                self._undo_again(connection, execution_id, standing, by)
+            elif standing.status in _UNDOABLE:
+                begun = undo_ended(self.core, connection, execution_id, standing.status, standing.definition_id, by=by)
+                if not begun:
+                    raise ControlRefused(execution_id, "nothing that it did has a compensation")
+            else:
+                raise ControlRefused(execution_id, _no_undo(standing.status))
+            advance(self.core, connection, execution_id)
+
+        self._persist(act)
+
+    def fork(
+        self,
+        execution_id: str,
+        path: str,
+        *,
+        actor: str,
+        reason: str | None = None,
+        input: Any = UNCHANGED,  # noqa: A002 - the field's word
+    ) -> ExecutionHandle:
+        """Start another execution from a step of one that has ended; what came before is copied, not done again.
+
+        Args:
+            path: a step at the top of the workflow.
+            input: another input, for the steps to come.
+
+        Raises:
+            ExecutionNotFound, ControlRefused: it goes on still, is a machine, or has no such step.
+            InvalidInput, PayloadError: the input does not fit.
+        """
+        by = By(actor=actor, reason=reason)
+
+        def act(connection: Connection) -> str:
+            value = self._other_input(connection, execution_id, input)
+            return reopen.fork(self.core, connection, execution_id, path, by, value=value)
+
+        return ExecutionHandle(id=self._persist(act), created=True, _database=self.core.database)
+
+    def maintenance(self, on: bool, *, actor: str, reason: str | None = None, tenant: str | None = None) -> bool:
+        """Begin or end maintenance, in which executions are accepted and held, and what runs is finished.
+
+        Returns:
+            False when it was so already.
+        """
+        by, whose = By(actor=actor, reason=reason), tenant or self.core.settings.tenant
+        change = maintenance.begin if on else maintenance.end
+        return self._persist(lambda connection: change(connection, whose, by))
+
+    def in_maintenance(self, tenant: str | None = None) -> Maintenance | None:
+        """The tenant's maintenance, if it is in one."""
+        whose = tenant or self.core.settings.tenant
+        return self._persist(lambda connection: maintenance.facts(connection, whose))
+
+    # How they do it.
+
+    def _with_children(self, execution_id: str, command: Any) -> None:
+        for child in self._persist(lambda connection: children.open_children(connection, execution_id)):
+            try:
+                command(child)
+            except ControlRefused:
+                continue  # it stands otherwise than its parent, by another's word
+
+    def _other_input(self, connection: Connection, execution_id: str, given: Any) -> str | None:
+        if given is UNCHANGED:
+            return None
+        graph = self._graph(connection, require(connection, execution_id))
+        if graph.definition.input_schema is not None:
+            validate(given, graph.definition.input_schema, f"input of {graph.name}")
+        return self._encoded(given, f"input of {graph.name}")
+
+    def _graph(self, connection: Connection, standing: Standing) -> Graph:
+        return self.core.graphs.get(connection, standing.definition_id)
+
+    def _complete(self, connection: Connection, execution_id: str, path: str, text: str, *, by: By) -> None:
+        standing = require(connection, execution_id)
+        if standing.status in FINAL_EXECUTIONS:
+            raise ControlRefused(execution_id, f"it {_stands(standing.status)}; its steps are as they are")
+        row = _row(reopens.rows(connection, execution_id), execution_id, path)
+        if row.status not in _BY_HAND:
+            raise ControlRefused(execution_id, f"step {path} is {row.status}; only one that waits is ended by hand")
+        if row.awaits in {"body", "child", "event"}:
+            raise ControlRefused(execution_id, f"step {path} waits for its {row.awaits}; end that instead")
+        found = bare_spread(self.core, connection, execution_id)
+        if found is None:
+            raise ControlRefused(execution_id, CHANGED)
+        spread = found[1]
+        behind = spread.following(path, None)
+        ready = controls.complete(connection, execution_id, path, text, seen=row.attempt, successors=behind.rows, by=by)
+        if ready is None:
+            raise ControlRefused(execution_id, f"step {path} has gone on at the same moment; look at it again")
+        ready += spread.after(behind)
+        if ready:
+            advance_many(self.core, connection, [(execution_id, each) for each in ready])
+        else:
+            advance(self.core, connection, execution_id, ())
+
+    def _undo_again(self, connection: Connection, execution_id: str, standing: Standing, by: By) -> None:
+        order = undo_order(connection, self._graph(connection, standing), execution_id)
+        again = undo_again(reopens.rows(connection, execution_id), order)
+        if not reopens.undo_again(connection, execution_id, seen=standing.settled_at, reopened=again, by=by):
+            raise ControlRefused(execution_id, CHANGED)
+
+
+def _row(rows: list[Row], execution_id: str, path: str) -> Row:
+    found = next((row for row in rows if row.path == path), None)
+    if found is None:
+        raise ControlRefused(
+            execution_id, f"it has no step {path} so far; `orchestrator show {execution_id}` lists them"
+        )
+    return found
+
+
+def _stands(status: str) -> str:
+    return f"has ended {status}" if status in FINAL_EXECUTIONS else f"is {status}"
+
+
+def _no_undo(status: str) -> str:
+    if status == ExecutionStatus.COMPENSATED:
+        return "it is compensated already"
+    return f"it is {status}; cancel it, with compensation, or wait for its end"

@@ -1,0 +1,208 @@
+"""Executions that have ended, taken up again: retried as they are, with a step given, or as a fork from a step.
+
+Everything is worked out from the rows of an execution that is final, and carried out by one guarded statement. Joins
+and bodies are looked after behind it; if whoever commands dies before that, the stalled sweep does it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import Connection
+
+from orchestrator.compiler.graph import Graph
+from orchestrator.compiler.reopen import Reopening, reopen
+from orchestrator.engine.advance import advance
+from orchestrator.engine.core import Core
+from orchestrator.engine.mend import bare_spread, decide_joins, wake_containers
+from orchestrator.engine.signal import match
+from orchestrator.errors import ControlRefused, ExecutionNotFound
+from orchestrator.ledger import forks, parks, reopens
+from orchestrator.ledger.controls import By
+from orchestrator.ledger.reopens import Standing
+from orchestrator.model.identity import new_id
+from orchestrator.model.reopened import Reopened, Row
+from orchestrator.model.state import FINAL_EXECUTIONS, ExecutionStatus, StepStatus
+
+#: Ends from which an execution may go on.
+RETRYABLE = frozenset({ExecutionStatus.FAILED, ExecutionStatus.CANCELLED, ExecutionStatus.TIMED_OUT})
+
+CHANGED = "somebody else took it up at the same moment; look at it again"
+
+
+def require(connection: Connection, execution_id: str) -> Standing:
+    """How an execution stands; ExecutionNotFound."""
+    found = reopens.standing(connection, execution_id)
+    if found is None:
+        raise ExecutionNotFound(f"no execution has the id {execution_id}; `orchestrator list` shows them")
+    return found
+
+
+def retry(
+    core: Core,
+    connection: Connection,
+    execution_id: str,
+    by: By,
+    *,
+    command: str = "retry",
+    path: str | None = None,
+    given: Mapping[str, str] | None = None,
+    value: str | None = None,
+    by_itself: bool = False,
+) -> None:
+    """Let an execution go on that has failed, was cancelled or timed out; what is done stays done.
+
+    Args:
+        given: outputs (JSON text) by path of failed steps that count as succeeded.
+        value: another input, as JSON text.
+
+    Raises:
+        ControlRefused: it has not ended so.
+    """
+    standing = require(connection, execution_id)
+    if standing.status not in RETRYABLE:
+        raise ControlRefused(execution_id, _no_retry(standing.status))
+    graph = core.graphs.get(connection, standing.definition_id)
+    rows = reopens.rows(connection, execution_id)
+    found = reopen(graph, rows, given=given, child=lambda at: _child(core, connection, execution_id, at, by))
+    successors = _missing(core, connection, execution_id, found, {row.path for row in rows})
+    done = reopens.retry(
+        connection,
+        execution_id,
+        seen=standing.settled_at,
+        command=command,
+        reopened=found.rows,
+        successors=successors,
+        by=by,
+        path=path,
+        value=value,
+        by_itself=by_itself,
+    )
+    if not done:
+        raise ControlRefused(execution_id, CHANGED)
+    _mend(core, connection, graph, execution_id, found=found, successors=successors)
+
+
+def _no_retry(status: str) -> str:
+    if status == ExecutionStatus.COMPENSATED:
+        return "it is compensated: what it did is undone; fork it from a step, or start another"
+    if status == ExecutionStatus.COMPENSATION_FAILED:
+        return "a compensation of it has failed; `orchestrator compensate` tries that again"
+    if status in FINAL_EXECUTIONS:
+        return f"it has ended {status}; only failed, cancelled and timed_out executions are retried"
+    return f"it is {status}; only executions that have ended failed, cancelled or timed_out are retried"
+
+
+def _child(core: Core, connection: Connection, execution_id: str, path: str, by: By) -> Reopened:
+    """A step with an execution of its own: that one goes on if it can, else another begins."""
+    resume = parks.resume(connection, execution_id, path)
+    child = resume.get("child")
+    standing = reopens.standing(connection, child) if child else None
+    if standing is not None and standing.parent == (execution_id, path) and standing.status in RETRYABLE:
+        retry(core, connection, str(child), by)
+        return Reopened(path=path, status=StepStatus.WAITING, awaits="child", wait_name=child)
+    return Reopened(path=path, status=StepStatus.READY, fresh=True, resume={"again": resume.get("again", 0) + 1})
+
+
+def _missing(
+    core: Core, connection: Connection, execution_id: str, found: Reopening, known: set[str]
+) -> list[dict[str, Any]]:
+    """Rows that ought to stand behind what is done: a settle of a flagged execution inserts none."""
+    spread = bare_spread(core, connection, execution_id)
+    return [] if spread is None else missing(found.done, known, lambda at, by: spread[1].following(at, by).rows)
+
+
+def missing(done: Iterable[tuple[str, str | None]], known: set[str], following: Any) -> list[dict[str, Any]]:
+    """Rows behind steps that are done which are not among the known paths, each once."""
+    rows: dict[str, dict[str, Any]] = {}
+    for path, exit_by in done:
+        for row in json.loads(following(path, exit_by)):
+            if row["path"] not in known:
+                rows.setdefault(row["path"], row)
+    return list(rows.values())
+
+
+def _mend(
+    core: Core,
+    connection: Connection,
+    graph: Graph,
+    execution_id: str,
+    *,
+    found: Reopening,
+    successors: Iterable[Mapping[str, Any]],
+) -> None:
+    """Decide the joins that are open now, wake bodies and signals' steps, and publish."""
+    blocked = [each.path for each in found.rows if each.status == StepStatus.BLOCKED]
+    blocked += [str(row["path"]) for row in successors if row["status"] == StepStatus.BLOCKED]
+    decide_joins(core, connection, [(execution_id, path) for path in dict.fromkeys(blocked)])
+    for each in found.rows:
+        if each.awaits == "body":
+            inner = parks.resume(connection, execution_id, each.path).get("inner", f"{each.path}[")
+            wake_containers(core, connection, [(execution_id, each.path, inner, False)])
+    match(connection, graph, execution_id)
+    advance(core, connection, execution_id)
+
+
+def fork(core: Core, connection: Connection, execution_id: str, path: str, by: By, *, value: str | None = None) -> str:
+    """A new execution that begins at a step of one that has ended; its id.
+
+    Args:
+        value: another input, as JSON text.
+
+    Raises:
+        ControlRefused: it goes on still, is a machine, or has no such step at its top.
+    """
+    standing = require(connection, execution_id)
+    graph = core.graphs.get(connection, standing.definition_id)
+    if standing.status not in FINAL_EXECUTIONS:
+        raise ControlRefused(execution_id, f"it is {standing.status}; a fork is made of one that has ended")
+    if graph.definition.machine is not None:
+        raise ControlRefused(execution_id, "it is a machine, which has no step to begin at; start another")
+    if path not in graph.root.steps:
+        known = ", ".join(graph.root.steps)
+        raise ControlRefused(execution_id, f"{graph.name} has no step {path} at its top to begin at; it has {known}")
+    rows = reopens.rows(connection, execution_id)
+    behind = _behind(graph, path)
+    done = [(row.path, row.exit) for row in rows if row.path not in behind and _is_done(graph, row)]
+    kept = {at for at, _ in done}
+    kept |= {row.path for row in rows if row.undoes is None and graph.top(row.path) in kept}
+    new = str(new_id())
+    spread = bare_spread(core, connection, execution_id)
+    successors = missing(done, kept, lambda at, exit_by: spread[1].following(at, exit_by).rows if spread else "[]")
+    successors += [row for row in graph.root_rows() if row["path"] not in kept]
+    forked = forks.fork(
+        connection,
+        new,
+        origin=execution_id,
+        seen=standing.settled_at,
+        path=path,
+        kept=sorted(kept),
+        successors=successors,
+        value=value,
+        by=by,
+    )
+    if not forked:
+        raise ControlRefused(execution_id, CHANGED)
+    _mend(core, connection, graph, new, found=Reopening(), successors=successors)
+    return new
+
+
+def _is_done(graph: Graph, row: Row) -> bool:
+    """Whether a step at the top has ended in a way that the workflow goes on from."""
+    if row.undoes is not None or row.path not in graph.root.steps:
+        return False
+    return row.status in {StepStatus.SUCCEEDED, StepStatus.SKIPPED} or (
+        row.exit is not None and row.status in {StepStatus.FAILED, StepStatus.TIMED_OUT}
+    )
+
+
+def _behind(graph: Graph, path: str) -> set[str]:
+    """The step and all that come after it."""
+    found, waiting = {path}, [path]
+    while waiting:
+        new = set(graph.children(waiting.pop())) - found
+        found |= new
+        waiting += new
+    return found

@@ -1,0 +1,192 @@
+"""What an operator does to an execution that goes on: cancel it, hold it still, let it go on, end a step by hand.
+
+Each is one guarded statement with its event and its entry in the audit; of two operators at once, one wins and the
+other is told. What follows (drain, undo, publishing) is `advance`'s, and a sweep's if the commander dies in between.
+
+A pause halts nothing. What is ready stays so, and no claim takes it, as each asks for an execution that runs; whatever
+is behind a step that settles meanwhile is made ready too (`fragments.LIVE`). So going on is one flag, and losing the
+messages of that moment is like losing any: the sweep finds overtaken rows. A claim that was sent before the flag may
+commit after it: `LOCK_OPEN` waits for it on the row that it claims, or that it settles to insert the next one, and what
+a new snapshot then shows running was all there can be, as every later claim sees the flag.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from orchestrator.ledger.fragments import EVENTS, SUCCESSORS
+from orchestrator.ledger.tables import OPEN
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class By:
+    """Who commands, and why: for the history and the audit."""
+
+    actor: str
+    reason: str | None = None
+
+    def parameters(self, **also: Any) -> dict[str, Any]:
+        """What the statements take."""
+        return {"actor": self.actor, "reason": self.reason, "parameters": json.dumps(also)}
+
+
+def audited(command: str, source: str = "x", path: str = "NULL") -> str:
+    """The entry of a command in the audit for each row of `source` (id, tenant); none for one without an actor."""
+    return f"""
+        INSERT INTO orchestrator.audit (tenant, actor, command, execution_id, path, reason, parameters)
+        SELECT tenant, CAST(:actor AS text), '{command}', id, {path}, CAST(:reason AS text), CAST(:parameters AS jsonb)
+        FROM {source} WHERE CAST(:actor AS text) IS NOT NULL
+    """
+
+
+#: Who did it, as part of an event's data.
+BY = "jsonb_strip_nulls(jsonb_build_object('actor', CAST(:actor AS text), 'reason', CAST(:reason AS text)))"
+
+#: Flags an execution: it starts nothing more, and its running attempts drain. Children that go on alone have no parent.
+CANCEL = text(f"""
+WITH x AS (
+    UPDATE orchestrator.execution e SET status = 'cancelling', paused_at = NULL,
+           rollback = e.rollback AND coalesce(CAST(:undo AS boolean), d.spec ->> 'on_cancel' IS DISTINCT FROM 'stop'),
+           error = jsonb_build_object('category', 'cancelled', 'name', 'Cancelled', 'message',
+                                      coalesce(CAST(:reason AS text), 'cancelled by ' || CAST(:actor AS text)))
+    FROM orchestrator.definition d
+    WHERE d.id = e.definition_id AND e.id = :execution AND e.status IN ('created', 'running', 'pausing', 'paused')
+    RETURNING e.id, e.tenant, e.error
+), c AS (
+    UPDATE orchestrator.execution SET parent_id = NULL, parent_path = NULL FROM x
+    WHERE CAST(:detach AS boolean) AND execution.parent_id = x.id AND execution.settled_at IS NULL
+), a AS ({audited("cancel")}), e AS (
+    INSERT INTO orchestrator.event (execution_id, tenant, type, data)
+    SELECT id, tenant, 'execution_cancelling', jsonb_build_object('error', error) || {BY} FROM x
+)
+SELECT id FROM x
+""")
+
+PAUSE = text(f"""
+WITH x AS (
+    UPDATE orchestrator.execution SET status = 'pausing', paused_at = clock_timestamp()
+    WHERE id = :execution AND status = 'running' RETURNING id, tenant
+), a AS ({audited("pause")}), e AS (
+    INSERT INTO orchestrator.event (execution_id, tenant, type, data)
+    SELECT id, tenant, 'execution_pausing', {BY} FROM x
+)
+SELECT id FROM x
+""")
+
+LOCK_OPEN = text(f"""
+SELECT count(*) FROM (SELECT FROM orchestrator.step WHERE execution_id = :execution AND {OPEN} FOR UPDATE) s
+""")
+
+PAUSED = text("""
+WITH x AS (
+    UPDATE orchestrator.execution SET status = 'paused'
+    WHERE id = :execution AND status = 'pausing' AND NOT EXISTS (
+        SELECT FROM orchestrator.step WHERE execution_id = :execution AND status = 'running')
+    RETURNING id, tenant
+), e AS (
+    INSERT INTO orchestrator.event (execution_id, tenant, type) SELECT id, tenant, 'execution_paused' FROM x
+)
+SELECT id FROM x
+""")
+
+#: The deadline moves by as long as it stood still. A step that failed for good meanwhile fails it now.
+RESUME = text(f"""
+WITH x AS (
+    UPDATE orchestrator.execution SET status = CASE WHEN error IS NULL THEN 'running' ELSE 'failing' END,
+           deadline = deadline + (clock_timestamp() - paused_at), paused_at = NULL
+    WHERE id = :execution AND status IN ('pausing', 'paused') RETURNING id, tenant, status, error
+), a AS ({audited("resume")}), e AS (
+    INSERT INTO orchestrator.event (execution_id, tenant, type, data)
+    SELECT id, tenant, 'execution_' || status, jsonb_strip_nulls(jsonb_build_object('error', error)) || {BY} FROM x
+)
+SELECT id FROM x
+""")
+
+#: Ends a step that nobody works on, in its place and with its successors. `seen` is the attempt that was looked at.
+COMPLETE = text(f"""
+WITH d AS (
+    UPDATE orchestrator.step s SET status = 'succeeded', output = CAST(:output AS jsonb), error = NULL,
+           settled_at = clock_timestamp(), ready_xid = NULL, due_at = NULL, awaits = NULL, wait_name = NULL,
+           correlation = NULL, woken_by = NULL, resume = NULL
+    FROM orchestrator.execution x
+    WHERE x.id = s.execution_id AND x.status IN ('running', 'pausing', 'paused') AND s.execution_id = :execution
+      AND s.path = :path AND s.status IN ('ready', 'waiting', 'retrying') AND NOT s.halt AND s.undoes IS NULL
+      AND s.attempt = :seen AND coalesce(s.awaits, '') NOT IN ('body', 'child', 'event')
+    RETURNING s.execution_id AS id, s.tenant, s.halt, s.output
+), n AS ({SUCCESSORS}), a AS ({audited("complete", "d", ":path")}), e AS ({EVENTS}
+    SELECT id, tenant, 'step_succeeded', CAST(:path AS text), NULL, jsonb_build_object('output', output) || {BY} FROM d
+    UNION ALL SELECT CAST(:execution AS uuid), tenant, 'step_' || status, path, NULL, NULL FROM n
+)
+SELECT (SELECT id FROM d), (SELECT array_agg(path ORDER BY path) FROM n WHERE status = 'ready')
+""")
+
+
+def cancel(
+    connection: Connection,
+    execution_id: str,
+    reason: str | None,
+    *,
+    actor: str | None = None,
+    undo: bool | None = None,
+    detach: bool = False,
+) -> bool:
+    """Flag an execution as cancelling; False when it does not go forward any more.
+
+    Args:
+        actor: who commands it; None for what the engine does itself.
+        undo: whether what was done is undone; None as the definition says.
+        detach: let its children go on without it.
+    """
+    also = {key: value for key, value in {"compensate": undo, "children": not detach}.items() if value is not None}
+    parameters = {
+        "execution": execution_id,
+        "reason": reason,
+        "actor": actor,
+        "undo": undo,
+        "detach": detach,
+        "parameters": json.dumps(also),
+    }
+    return connection.execute(CANCEL, parameters).first() is not None
+
+
+def pause(connection: Connection, execution_id: str, by: By) -> bool:
+    """Let an execution start nothing more; False when it does not run. `settle_pause` follows."""
+    return connection.execute(PAUSE, {"execution": execution_id, **by.parameters()}).first() is not None
+
+
+def settle_pause(connection: Connection, execution_id: str) -> bool:
+    """Note that nothing of a pausing execution runs any more; False while something does."""
+    connection.execute(LOCK_OPEN, {"execution": execution_id})
+    return connection.execute(PAUSED, {"execution": execution_id}).first() is not None
+
+
+def resume(connection: Connection, execution_id: str, by: By) -> bool:
+    """Let a paused execution go on; False when it is not paused. What is ready is to be published."""
+    return connection.execute(RESUME, {"execution": execution_id, **by.parameters()}).first() is not None
+
+
+def complete(
+    connection: Connection, execution_id: str, path: str, output: str, *, seen: int, successors: str, by: By
+) -> list[str] | None:
+    """End a step by hand, with an output (JSON text); the paths made ready, or None when it is not as it was seen.
+
+    Args:
+        seen: the attempt that it stood at.
+        successors: rows to insert, a JSON array.
+    """
+    row = connection.execute(
+        COMPLETE,
+        {
+            "execution": execution_id,
+            "path": path,
+            "output": output,
+            "seen": seen,
+            "successors": successors,
+            **by.parameters(),
+        },
+    ).one()
+    return None if row[0] is None else list(row[1] or ())
