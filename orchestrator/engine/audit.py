@@ -29,6 +29,4 @@ class Audited(Inbox):
             DatabaseUnavailable, SchemaNotMigrated: the ledger cannot be reached or used.
         """
         whose = tenant or self.core.settings.tenant
-        return self._persist(
-            lambda connection: audit.entries(connection, whose, execution_id, actor, limit=limit)
-        )
+        return self._persist(lambda connection: audit.entries(connection, whose, execution_id, actor, limit=limit))

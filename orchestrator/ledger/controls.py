@@ -118,7 +118,8 @@ WITH d AS (
       AND s.attempt = :seen AND coalesce(s.awaits, '') NOT IN ('body', 'child', 'event')
     RETURNING s.execution_id AS id, s.tenant, s.halt, s.output
 ), n AS ({SUCCESSORS}), a AS ({audited("complete", "d", ":path")}), e AS ({EVENTS}
-    SELECT id, tenant, 'step_succeeded', CAST(:path AS text), NULL, jsonb_build_object('output', output) || {BY} FROM d
+    SELECT id, tenant, 'step_succeeded', CAST(:path AS text), CAST(NULL AS int),
+           jsonb_build_object('output', output) || {BY} FROM d
     UNION ALL SELECT CAST(:execution AS uuid), tenant, 'step_' || status, path, NULL, NULL FROM n
 )
 SELECT (SELECT id FROM d), (SELECT array_agg(path ORDER BY path) FROM n WHERE status = 'ready')
