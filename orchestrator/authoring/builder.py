@@ -38,6 +38,10 @@ class Options(TypedDict, total=False):
     signals: the same as input for the payloads of signals and events, by name.
     retry, step_timeout, queue, fuse: what holds for steps that say nothing themselves.
     timeout: how long a whole execution may take.
+    execution_retry: take a failed execution up again, from the step that failed; `max_attempts` counts the first time.
+    on_cancel, on_timeout: `stop` leaves what was done when an execution is cancelled, or takes too long, instead of
+        undoing it.
+    on_compensation_failure: `stop` leaves the rest when a compensation has failed for good, instead of going on.
     """
 
     version: int
@@ -51,6 +55,10 @@ class Options(TypedDict, total=False):
     step_timeout: Duration | None
     queue: str | None
     fuse: bool
+    execution_retry: Retry | None
+    on_cancel: Literal["compensate", "stop"]
+    on_timeout: Literal["compensate", "stop"]
+    on_compensation_failure: Literal["continue", "stop"]
 
 
 def workflow(name: str, *nodes: Node, **options: Unpack[Options]) -> Workflow:

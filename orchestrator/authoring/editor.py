@@ -29,13 +29,15 @@ _DURATION: Schema = {
 _NODES: Schema = {"$ref": "#/$defs/Nodes"}
 _CONDITION: Schema = {"type": ["string", "boolean"], "description": "A {{ }} value that is true or false."}
 _ONE_OR_MORE: Schema = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+_RETRY: Schema = {"anyOf": [{"type": ["integer", "null"], "minimum": 1}, {"$ref": "#/$defs/RetryPolicy"}]}
 #: Fields that files may write in a shorter way than the model has them.
 _SHORT: dict[str, Schema] = {
     "timeout": _DURATION,
     "step_timeout": _DURATION,
     "backoff": _DURATION,
     "max_delay": _DURATION,
-    "retry": {"anyOf": [{"type": ["integer", "null"], "minimum": 1}, {"$ref": "#/$defs/RetryPolicy"}]},
+    "retry": _RETRY,
+    "execution_retry": _RETRY,
     "compensation": {"anyOf": [{"type": ["string", "null"]}, {"$ref": "#/$defs/Compensation"}]},
     "steps": _NODES,
 }

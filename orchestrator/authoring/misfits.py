@@ -21,6 +21,7 @@ SHORT_KEYS = ("fallback", "exits", "when", "then", "otherwise")
 #: The model whose fields stand under a key.
 _MODELS: dict[str, type[BaseModel]] = {
     "retry": RetryPolicy,
+    "execution_retry": RetryPolicy,
     "compensation": Compensation,
     "catch": Catch,
     "machine": Machine,

@@ -21,6 +21,8 @@ Where: TypeAlias = tuple[str | int, ...]
 
 #: Fields that are durations, as authors write them, wherever they stand.
 _DURATIONS = ("timeout", "step_timeout", "backoff", "max_delay")
+#: Fields that are retry policies.
+_POLICIES = ("retry", "execution_retry")
 #: The exit of a step's first handler, when it is given no other, and that of its fallback.
 ERROR, FALLBACK = "error", "fallback"
 
@@ -141,11 +143,13 @@ def step_node(
 def long_forms(fields: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     """Fields with their short forms written out; what is no duration is added to the problems."""
     long = dict(fields)
-    retry, compensation = long.get("retry"), long.get("compensation")
-    if isinstance(retry, int) and not isinstance(retry, bool):
-        long["retry"] = {"max_attempts": retry}
-    elif isinstance(retry, Mapping):
-        long["retry"] = long_forms(retry, problems)
+    for name in _POLICIES:
+        retry = long.get(name)
+        if isinstance(retry, int) and not isinstance(retry, bool):
+            long[name] = {"max_attempts": retry}
+        elif isinstance(retry, Mapping):
+            long[name] = long_forms(retry, problems)
+    compensation = long.get("compensation")
     if isinstance(compensation, str):
         long["compensation"] = {"activity": compensation}
     elif isinstance(compensation, Mapping):

@@ -120,7 +120,7 @@ def _turn_back(core: Core, connection: Connection, graph: Graph, execution_id: s
     if cancel_children(core, connection, execution_id):
         return False
     about = executions.about(connection, execution_id)
-    return about is not None and retreat(connection, graph, execution_id, rollback=about.rollback)
+    return about is not None and retreat(connection, graph, execution_id, about)
 
 
 def _tell(core: Core, connection: Connection, execution_id: str, parent: str | None, status: ExecutionStatus) -> None:

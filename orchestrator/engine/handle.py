@@ -38,7 +38,7 @@ class ExecutionHandle:
             return views.state(connection, self.id)
 
     def result(self, timeout: float | None = None) -> Any:
-        """Wait for the end and return the output.
+        """Wait for the end and return the output; a failure that the definition has retried is none yet.
 
         Args:
             timeout: seconds to wait; None waits for ever, 0 only looks.
@@ -49,10 +49,10 @@ class ExecutionHandle:
         """
         begun, poll = clock.elapsed(), _POLL
         while True:
-            status, output, error = self._read()
+            status, output, error, goes_on = self._read()
             if status == ExecutionStatus.SUCCEEDED:
                 return output
-            if status in FINAL_EXECUTIONS:
+            if status in FINAL_EXECUTIONS and not goes_on:
                 raise ExecutionFailed(self.id, status, error)
             if timeout is not None and clock.elapsed() - begun + poll > timeout:
                 raise ResultTimeout(f"execution {self.id} is {status} after {timeout} s; it goes on, ask again later")
@@ -82,10 +82,10 @@ class ExecutionHandle:
         """`events`, awaitable."""
         return await asyncio.to_thread(self.events, after)
 
-    def _read(self) -> tuple[str, Any, Any]:
-        def read() -> tuple[str, Any, Any] | None:
+    def _read(self) -> tuple[str, Any, Any, bool]:
+        def read() -> tuple[str, Any, Any, bool] | None:
             with self._database.connect() as connection:
-                return views.status(connection, self.id)
+                return views.outcome(connection, self.id)
 
         found = ledger_database.persist(read, give_up_after=30, at=self._database)
         if found is None:

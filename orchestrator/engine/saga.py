@@ -13,24 +13,34 @@ from orchestrator.compiler.reverse import reverse
 from orchestrator.engine.core import Core
 from orchestrator.ledger import children, executions, halts
 from orchestrator.ledger.controls import By
+from orchestrator.ledger.executions import About
 from orchestrator.model.identity import undo_path
 from orchestrator.model.state import ExecutionStatus
 
 
-def retreat(connection: Connection, graph: Graph, execution_id: str, *, rollback: bool) -> bool:
-    """Begin the undo of a drained execution, or end it.
+def retreat(connection: Connection, graph: Graph, execution_id: str, about: About) -> bool:
+    """Begin the undo of a drained execution, or end it; one that ends failed may be retried later, by its definition.
 
     Args:
-        rollback: whether what was done is undone.
+        about: the execution's own row.
 
     Returns:
         True to the one caller who began the undo, and who has it published.
     """
-    undo = _undo(connection, graph, execution_id) if rollback else ()
+    undo = _undo(connection, graph, execution_id) if about.rollback else ()
     if not undo:
-        halts.end(connection, execution_id)
+        halts.end(connection, execution_id, retry_after=_retry_after(graph, about))
         return False
     return halts.begin_undo(connection, execution_id, [(path, graph.queue(undo_path(path))) for path in undo])
+
+
+def _retry_after(graph: Graph, about: About) -> float | None:
+    """Seconds after which a failed execution is taken up again by itself; None when it is not."""
+    policy, error = graph.definition.execution_retry, about.error or {}
+    failures = about.retries + 1
+    if policy is None or not policy.retries(failures, str(error.get("category")), str(error.get("name"))):
+        return None
+    return policy.delay(failures)
 
 
 def undo_succeeded(core: Core, connection: Connection, execution_id: str) -> bool:

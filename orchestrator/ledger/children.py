@@ -12,7 +12,7 @@ from orchestrator.model.identity import UNDO_PREFIX
 WAKE = text(f"""
 WITH c AS MATERIALIZED (
     SELECT id, parent_id, parent_path, status, output, error FROM orchestrator.execution
-    WHERE id = :child AND parent_id IS NOT NULL AND status IN ({FINAL})
+    WHERE id = :child AND parent_id IS NOT NULL AND status IN ({FINAL}) AND retry_at IS NULL
 ), u AS (
     UPDATE orchestrator.step s SET status = 'ready', ready_xid = pg_current_xact_id(), ready_at = clock_timestamp(),
            due_at = NULL, awaits = NULL, wait_name = NULL,
@@ -50,7 +50,7 @@ SELECT parent_path FROM orchestrator.execution WHERE parent_id = :execution AND 
 UNTOLD = text(f"""
 SELECT s.wait_name FROM orchestrator.step s JOIN orchestrator.execution c ON c.id = CAST(s.wait_name AS uuid)
 WHERE s.status = 'waiting' AND s.awaits = 'child' AND s.ready_at < (SELECT clock_timestamp()) - interval '2 s'
-  AND c.status IN ({FINAL})
+  AND c.status IN ({FINAL}) AND c.retry_at IS NULL
 LIMIT :limit
 """)
 

@@ -126,7 +126,7 @@ SELECT id FROM x
 """)
 
 ABOUT = text("""
-SELECT definition_id, tenant, status, input, correlation_id, labels, parent_id, rollback, state
+SELECT definition_id, tenant, status, input, correlation_id, labels, parent_id, rollback, state, retries, error
 FROM orchestrator.execution WHERE id = :execution
 """)
 
@@ -222,6 +222,9 @@ class About:
     rollback: bool
     #: Of a machine: where it stands.
     state: str | None
+    #: How often it was retried by itself.
+    retries: int
+    error: dict[str, Any] | None
 
 
 def about(connection: Connection, execution_id: str) -> About | None:
@@ -239,4 +242,6 @@ def about(connection: Connection, execution_id: str) -> About | None:
         parent_id=None if row[6] is None else str(row[6]),
         rollback=row[7],
         state=row[8],
+        retries=row[9],
+        error=row[10],
     )

@@ -76,10 +76,14 @@ SELECT id FROM x
 END = text(f"""
 WITH x AS (
     UPDATE orchestrator.execution SET settled_at = clock_timestamp(), status = CASE status
-           WHEN 'failing' THEN 'failed' WHEN 'cancelling' THEN 'cancelled' ELSE 'timed_out' END
-    WHERE {_DRAINED} RETURNING id, tenant, status
+           WHEN 'failing' THEN 'failed' WHEN 'cancelling' THEN 'cancelled' ELSE 'timed_out' END,
+           retry_at = CASE status WHEN 'failing'
+                                  THEN clock_timestamp() + CAST(:retry_after AS float8) * interval '1 second' END
+    WHERE {_DRAINED} RETURNING id, tenant, status, retry_at
 ), e AS (
-    INSERT INTO orchestrator.event (execution_id, tenant, type) SELECT id, tenant, 'execution_' || status FROM x
+    INSERT INTO orchestrator.event (execution_id, tenant, type, data)
+    SELECT id, tenant, 'execution_' || status,
+           CASE WHEN retry_at IS NOT NULL THEN jsonb_build_object('retry_at', retry_at) END FROM x
 )
 SELECT status FROM x
 """)
@@ -142,7 +146,11 @@ def begin_undo(
     return connection.execute(BEGIN_UNDO, parameters).first() is not None
 
 
-def end(connection: Connection, execution_id: str) -> str | None:
-    """End a drained execution that has nothing to undo; its final status, or None when it was not ours to end."""
-    status: str | None = connection.execute(END, {"execution": execution_id}).scalar()
+def end(connection: Connection, execution_id: str, *, retry_after: float | None = None) -> str | None:
+    """End a drained execution that has nothing to undo; its final status, or None when it was not ours to end.
+
+    Args:
+        retry_after: seconds after which it is to be retried by itself, if it has failed.
+    """
+    status: str | None = connection.execute(END, {"execution": execution_id, "retry_after": retry_after}).scalar()
     return status

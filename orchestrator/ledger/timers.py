@@ -65,6 +65,20 @@ def overdue(connection: Connection, limit: int, grace: float) -> list[Claim]:
     ]
 
 
+#: Failed executions that are taken up again by themselves. Not for a parent that has given up meanwhile.
+RETRIES_DUE = text("""
+SELECT id FROM orchestrator.execution x
+WHERE retry_at <= (SELECT clock_timestamp()) AND status = 'failed' AND NOT EXISTS (
+    SELECT FROM orchestrator.execution p WHERE p.id = x.parent_id AND p.status NOT IN ('running', 'pausing', 'paused'))
+ORDER BY retry_at LIMIT :limit
+""")
+
+
+def retries_due(connection: Connection, limit: int) -> list[str]:
+    """Failed executions whose next retry has come; nothing is changed, as each is retried by a guarded statement."""
+    return [str(found) for found in connection.execute(RETRIES_DUE, {"limit": limit}).scalars()]
+
+
 #: Executions past their deadline stop going forward; running attempts drain.
 EXPIRE = text("""
 WITH found AS MATERIALIZED (

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-STATUS = text("SELECT status, output, error FROM orchestrator.execution WHERE id = :execution")
+STATUS = text("SELECT status, output, error, retry_at IS NOT NULL FROM orchestrator.execution WHERE id = :execution")
 
 EXECUTION = text("SELECT * FROM orchestrator.execution WHERE id = :execution")
 
@@ -29,6 +29,12 @@ COUNTS = text("""
 SELECT status, count(*) FROM orchestrator.execution
 WHERE tenant = :tenant AND (definition_name = :name OR CAST(:name AS text) IS NULL) GROUP BY status
 """)
+
+
+def outcome(connection: Connection, execution_id: str) -> tuple[str, Any, Any, bool] | None:
+    """Status, output and error of an execution, and whether it is retried by itself; None when there is none."""
+    row = connection.execute(STATUS, {"execution": execution_id}).first()
+    return None if row is None else (row[0], row[1], row[2], row[3])
 
 
 def status(connection: Connection, execution_id: str) -> tuple[str, Any, Any] | None:

@@ -162,8 +162,11 @@ class Definition(_Model):
     retry: RetryPolicy | None = None
     #: Seconds one attempt of a step may take.
     step_timeout: PositiveFloat | None = None
-    #: Whether what was done is undone when an execution is cancelled, or passes its deadline.
+    #: A failed execution is retried as a whole, from the step that failed, so often and after such a wait.
+    execution_retry: RetryPolicy | None = None
+    #: Whether what was done is undone when an execution is cancelled: compensate or stop.
     on_cancel: Literal["compensate", "stop"] = "compensate"
+    #: Whether what was done is undone when an execution passes its deadline: compensate or stop.
     on_timeout: Literal["compensate", "stop"] = "compensate"
     #: When a compensation has failed for good: go on with the rest, or leave it as it is.
     on_compensation_failure: Literal["continue", "stop"] = "continue"

@@ -1,17 +1,30 @@
-"""Due timers: retries and delayed starts whose time has come."""
+"""Due timers: retries of steps and executions, and delayed starts, whose time has come."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from orchestrator.engine.advance import advance_many
+from orchestrator.engine.reopen import retry
+from orchestrator.errors import ControlRefused
 from orchestrator.ledger import timers
+from orchestrator.ledger.controls import By
 from orchestrator.recovery.sweep import LIMIT, Context, Sweep
+
+#: Who retries, in the audit.
+_ITSELF = By(actor="orchestrator", reason="execution_retry of its definition")
 
 
 def sweep(context: Context) -> int:
-    """Make due steps ready and publish them."""
+    """Make due steps ready and publish them, and take failed executions up again."""
     due = timers.due(context.connection, LIMIT)
     advance_many(context.core, context.connection, due)
-    return len(due)
+    failed = timers.retries_due(context.connection, LIMIT)
+    for execution_id in failed:
+        # Another sweep may be at it, or an operator.
+        with suppress(ControlRefused):
+            retry(context.core, context.connection, execution_id, _ITSELF, by_itself=True)
+    return max(len(due), len(failed))
 
 
 SWEEP = Sweep(name="timers", interval=lambda settings: settings.sweep_timers, sweep=sweep)
