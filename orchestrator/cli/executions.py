@@ -13,13 +13,14 @@ from rich.console import Console
 from rich.markup import escape
 from sqlalchemy import Connection, func, select
 
+from orchestrator.cli.filters import Filters, filter_options
 from orchestrator.cli.output import coloured, console, json_option, shown_time, span, table, write_json
 from orchestrator.cli.reach import ledger
 from orchestrator.cli.timeline import LEGEND, Bar, axis, bars, draw, name
 from orchestrator.config import load
 from orchestrator.errors import ExecutionNotFound
 from orchestrator.ledger import views
-from orchestrator.model.state import ExecutionStatus
+from orchestrator.ledger.selection import selected
 
 #: So many steps are shown to people; a loop may have thousands.
 _MOST = 100
@@ -30,27 +31,14 @@ _WIDTH = 72
 
 
 @click.command("list")
-@click.option("--definition", "-d", help="Only of this definition.")
-@click.option(
-    "--status", "-s", type=click.Choice(sorted(status.value for status in ExecutionStatus)), help="Only in this status."
-)
-@click.option("--correlation-id", help="Only with this one.")
+@filter_options
 @click.option("--limit", "-n", type=click.IntRange(min=1), default=50, show_default=True, help="The newest so many.")
 @json_option
-def list_command(
-    definition: str | None, status: str | None, correlation_id: str | None, limit: int, as_json: bool
-) -> None:
+def list_command(filters: Filters, limit: int, as_json: bool) -> None:
     """Executions, newest first."""
     settings = load()
     with ledger(settings) as connection:
-        found = views.listed(
-            connection,
-            tenant=settings.tenant,
-            name=definition,
-            status=status,
-            correlation=correlation_id,
-            limit=limit,
-        )
+        found = list(selected(connection, filters.selection(settings.tenant), limit=limit))
     if as_json:
         write_json(found)
         return

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from orchestrator import durations
+
 
 def json_data(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
     """The data in JSON text, in a file behind an @, or on standard input for -; says where it is no JSON."""
@@ -26,3 +28,22 @@ def json_data(context: click.Context, parameter: click.Parameter, value: str | N
         raise click.BadParameter(f"cannot read {source}: {error.strerror}") from None
     except ValueError as error:
         raise click.BadParameter(f"{source} is no JSON: {error}") from None
+
+
+def labelled(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """name=value texts by name."""
+    found = {}
+    for value in values:
+        name, equals, text = value.partition("=")
+        if not name or not equals:
+            raise click.BadParameter(f"{value!r} is no label; write name=value")
+        found[name] = text
+    return found
+
+
+def duration(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    """The seconds of a length of time: 90, 1h30m, 7d, P1DT2H; a wrong one says what is accepted."""
+    try:
+        return None if value is None else durations.seconds(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None

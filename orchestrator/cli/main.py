@@ -11,8 +11,19 @@ from typing import NoReturn
 import click
 from sqlalchemy.exc import DBAPIError
 
+from orchestrator.cli.audit import audit_command
 from orchestrator.cli.compile import compile_command
 from orchestrator.cli.connectors import connectors_group, secrets_group
+from orchestrator.cli.control import (
+    cancel_command,
+    compensate_command,
+    complete_command,
+    fork_command,
+    pause_command,
+    resume_command,
+    retry_command,
+    skip_command,
+)
 from orchestrator.cli.definitions import definitions_group
 from orchestrator.cli.demo import demo_command
 from orchestrator.cli.dev import dev_command
@@ -20,6 +31,7 @@ from orchestrator.cli.events import events_command
 from orchestrator.cli.examples import examples_command
 from orchestrator.cli.executions import list_command, show_command
 from orchestrator.cli.exits import EXIT_CODES, FAILED, INTERRUPTED
+from orchestrator.cli.maintenance import maintenance_group
 from orchestrator.cli.new import new_command
 from orchestrator.cli.schema import schema_command
 from orchestrator.cli.send import emit_command, send_command, signal_command
@@ -61,6 +73,16 @@ for _command in (
     list_command,
     show_command,
     events_command,
+    cancel_command,
+    pause_command,
+    resume_command,
+    retry_command,
+    skip_command,
+    complete_command,
+    compensate_command,
+    fork_command,
+    maintenance_group,
+    audit_command,
     compile_command,
     definitions_group,
     schema_command,

@@ -8,22 +8,11 @@ from typing import Any
 import click
 
 from orchestrator.cli.exits import EXECUTION_FAILED, EXIT_CODES
-from orchestrator.cli.given import json_data
+from orchestrator.cli.given import json_data, labelled
 from orchestrator.cli.output import coloured, console, json_option, write_json
 from orchestrator.cli.reach import opened
 from orchestrator.engine.handle import ExecutionHandle
 from orchestrator.errors import ExecutionFailed
-
-
-def _labels(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    """name=value texts by name."""
-    found = {}
-    for value in values:
-        name, equals, text = value.partition("=")
-        if not name or not equals:
-            raise click.BadParameter(f"{value!r} is no label; write name=value")
-        found[name] = text
-    return found
 
 
 @click.command("start", epilog=EXIT_CODES)
@@ -33,7 +22,12 @@ def _labels(context: click.Context, parameter: click.Parameter, values: tuple[st
 @click.option("--version", type=click.IntRange(min=1), help="Of the definition; the newest by default.")
 @click.option("--correlation-id", help="Found in logs and lists.")
 @click.option(
-    "--label", "labels", callback=_labels, metavar="K=V", multiple=True, help="For finding executions; may be repeated."
+    "--label",
+    "labels",
+    callback=labelled,
+    metavar="K=V",
+    multiple=True,
+    help="For finding executions; may be repeated.",
 )
 @click.option(
     "--wait",

@@ -14,6 +14,7 @@ from orchestrator.activities.registry import registry
 from orchestrator.authoring.discovery import Catalog, discover
 from orchestrator.engine import start as starting
 from orchestrator.engine.after_commit import Transaction, connection_of, publish_after_commit
+from orchestrator.engine.audit import Audited
 from orchestrator.engine.control import Control
 from orchestrator.engine.handle import ExecutionHandle
 from orchestrator.engine.inbox import PATIENCE
@@ -31,7 +32,7 @@ class RunsSync(Protocol):
         """Call a function with the synchronous session or connection within."""
 
 
-class Service(Control):
+class Service(Audited, Control):
     """Starts executions, reaches and commands them, and finds them again."""
 
     @cached_property

@@ -25,15 +25,6 @@ SELECT id, type, path, attempt, data, at FROM orchestrator.event
 WHERE execution_id = :execution AND id > :after ORDER BY id LIMIT :limit
 """)
 
-LIST = text("""
-SELECT id, tenant, definition_name, definition_version, status, idempotency_key, correlation_id, created_at, settled_at
-FROM orchestrator.execution
-WHERE tenant = :tenant AND (definition_name = :name OR CAST(:name AS text) IS NULL)
-  AND (status = :status OR CAST(:status AS text) IS NULL)
-  AND (correlation_id = :correlation OR CAST(:correlation AS text) IS NULL)
-ORDER BY id DESC LIMIT :limit
-""")
-
 COUNTS = text("""
 SELECT status, count(*) FROM orchestrator.execution
 WHERE tenant = :tenant AND (definition_name = :name OR CAST(:name AS text) IS NULL) GROUP BY status
@@ -67,14 +58,6 @@ def events(connection: Connection, execution_id: str, after: int = 0, limit: int
     """An execution's history after the event with id `after`, oldest first."""
     rows = connection.execute(EVENTS, {"execution": execution_id, "after": after, "limit": limit})
     return [dict(row._mapping) for row in rows]
-
-
-def listed(
-    connection: Connection, *, tenant: str, name: str | None, status: str | None, correlation: str | None, limit: int
-) -> list[dict[str, Any]]:
-    """Executions, newest first."""
-    parameters = {"tenant": tenant, "name": name, "status": status, "correlation": correlation, "limit": limit}
-    return [dict(row._mapping) for row in connection.execute(LIST, parameters)]
 
 
 def counts(connection: Connection, *, tenant: str, name: str | None) -> dict[str, int]:

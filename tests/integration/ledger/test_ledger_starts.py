@@ -18,7 +18,8 @@ from orchestrator.engine.core import Core
 from orchestrator.engine.service import Service
 from orchestrator.engine.start import Options, Started, Target
 from orchestrator.errors import IdempotencyConflict, IdempotencyKeyHeld
-from orchestrator.ledger import database, views
+from orchestrator.ledger import database
+from orchestrator.ledger.selection import Selection, selected
 
 START = "INSERT INTO orchestrator.execution"
 LINE = {"first": (), "second": ("first",)}
@@ -62,10 +63,9 @@ def start_on(connection: Connection, target: Target, key: str | None, value: obj
 
 
 def executions(ledger: Ledger, target: Target) -> list[str]:
-    found = ledger.do(
-        views.listed, tenant="default", name=target.graph.name, status=None, correlation=None, limit=2_000
-    )
-    return [str(row["id"]) for row in found]
+    with ledger.engine.connect() as connection:
+        found = selected(connection, Selection(tenant="default", name=target.graph.name), limit=2_000)
+        return [str(row["id"]) for row in found]
 
 
 @pytest.mark.parametrize("starters", range(2, 9))
