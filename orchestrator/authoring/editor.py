@@ -32,6 +32,7 @@ _ONE_OR_MORE: Schema = {"anyOf": [{"type": "string"}, {"type": "array", "items":
 #: Fields that files may write in a shorter way than the model has them.
 _SHORT: dict[str, Schema] = {
     "timeout": _DURATION,
+    "heartbeat_timeout": _DURATION,
     "step_timeout": _DURATION,
     "backoff": _DURATION,
     "max_delay": _DURATION,

@@ -20,6 +20,7 @@ from orchestrator.cli.events import events_command
 from orchestrator.cli.examples import examples_command
 from orchestrator.cli.executions import list_command, show_command
 from orchestrator.cli.exits import EXIT_CODES, FAILED, INTERRUPTED
+from orchestrator.cli.logs import logs_command
 from orchestrator.cli.new import new_command
 from orchestrator.cli.schema import schema_command
 from orchestrator.cli.send import emit_command, send_command, signal_command
@@ -61,6 +62,7 @@ for _command in (
     list_command,
     show_command,
     events_command,
+    logs_command,
     compile_command,
     definitions_group,
     schema_command,
