@@ -75,8 +75,8 @@ class ExecutionHandle:
     def logs(self, path: str | None = None, level: str = "INFO") -> list[dict[str, Any]]:
         """What its attempts have logged so far, oldest first.
 
-        Each is a dict: path, attempt, number, at, level, logger, message, fields. Workers write them about half a second
-        after they were made.
+        Each is a dict: path, attempt, number, at, level, logger, message, fields. Workers write a record about half a
+        second after it was made.
 
         Args:
             path: only of this step or compensation.

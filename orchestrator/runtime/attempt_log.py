@@ -35,10 +35,8 @@ LONGEST = 4096
 FLUSH_PATIENCE = 3.0
 
 #: Facts of the attempt, which the record's own columns have.
-_FACTS = frozenset(
-    ("tenant", "execution_id", "path", "step_path", "attempt", "correlation_id", "undo")
-    + ("definition", "definition_version")
-)
+_FACTS = frozenset(("tenant", "definition", "definition_version", "execution_id", "path", "step_path"))
+_FACTS |= frozenset(("attempt", "correlation_id", "undo"))
 #: What activities say through their context.
 _ACTIVITY = "orchestrator.activity"
 
