@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
+from nodes.legacy import LEGACY
 from nodes.long_work import SECRET, THREADS
 from nodes.process_nodes import WorkerNode
-from nodes.site import Pool, Site, settled_once
+from nodes.site import WORK, Pool, Site, settled_once
 from nodes.waiting import eventually
 
 from orchestrator import ExecutionHandle
+from orchestrator.cli import call
 from orchestrator.engine.advance import advance
 from orchestrator.ledger import children
 
@@ -26,8 +28,13 @@ LIMIT = 30
 def pools() -> Sequence[Pool]:
     limited = (("ORCHESTRATOR_LOG_LIMIT", str(LIMIT)),)
     return [
-        Pool(name="long", concurrency=4, env=limited),
-        Pool(name="long-threads", queues=(THREADS,), pool="threads", env=limited),
+        Pool(name="long", queues=(WORK, LEGACY), concurrency=4, env=limited),
+        Pool(
+            name="long-threads",
+            queues=(THREADS,),
+            pool="threads",
+            env=(*limited, ("ORCHESTRATOR_LOG_LEVEL", "debug")),
+        ),
     ]
 
 
@@ -43,6 +50,18 @@ def phases(site: Site, handle: ExecutionHandle) -> list[str]:
     """What the activities of an execution have noted."""
     lines = (site.witness.folder / "calls" / handle.id).read_text().splitlines()
     return [json.loads(line)["phase"] for line in lines]
+
+
+@pytest.fixture
+def told(site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What a command prints."""
+    monkeypatch.setenv("ORCHESTRATOR_DATABASE_URL", site.database_url)
+
+    def carry_out(*arguments: str) -> str:
+        assert call(arguments) == 0
+        return capsys.readouterr().out
+
+    return carry_out
 
 
 def until_looked(site: Site) -> None:
@@ -107,6 +126,17 @@ def test_what_attempts_log_is_kept_in_order_without_secrets_and_up_to_a_limit(si
         handle.logs(level="loud")
 
 
+def test_a_command_prints_what_attempts_log(site: Site, worker: WorkerNode, told: Callable[..., str]) -> None:
+    handle = site.start("talking", {"count": 0})
+    handle.result(30)
+    eventually(lambda: len(handle.logs()) == 2 * 3, "all is written")
+    printed = told("logs", handle.id)
+    assert printed.count("begun") == 2
+    assert printed.count("own logger") == 2
+    lines = told("logs", handle.id, "--path", "talk", "--level", "error", "--json").splitlines()
+    assert [json.loads(line)["message"] for line in lines] == ["own logger"] * 2
+
+
 def test_what_a_coroutine_logs_is_kept(site: Site, worker: WorkerNode) -> None:
     handle = site.start("talking-async")
     handle.result(30)
@@ -118,10 +148,13 @@ def test_what_a_coroutine_logs_is_kept(site: Site, worker: WorkerNode) -> None:
 # --- heartbeats
 
 
-def test_heartbeats_keep_an_attempt_alive_and_tell_how_far_it_is(site: Site, worker: WorkerNode) -> None:
+def test_heartbeats_keep_an_attempt_alive_and_tell_how_far_it_is(
+    site: Site, worker: WorkerNode, told: Callable[..., str]
+) -> None:
     handle = site.start("beating")
     site.call(handle, "work")
     eventually(lambda: site.step(handle, "work")["progress"], "progress is told")
+    assert '"seconds":' in told("show", handle.id)
     assert handle.result(30) == 1
     assert site.step(handle, "work")["progress"]["seconds"] > 2 + 2, "longer than it could do without"
     settled_once(site, handle)
@@ -178,6 +211,20 @@ def test_an_attempt_in_a_thread_learns_of_it_from_its_heartbeat(site: Site, work
     cancel(site, handle)
     site.status(handle, "cancelled")
     assert phases(site, handle) == ["begun", "AttemptCancelled"]
+    eventually(lambda: handle.logs(level="debug"), "its log is written")
+    (said,) = handle.logs(level="debug")
+    assert (said["level"], said["message"]) == ("DEBUG", "below the level of Python's loggers")
+
+
+def test_a_task_of_the_applications_own_is_interrupted_too(site: Site, worker: WorkerNode) -> None:
+    processes = worker.children()
+    handle = site.start("held-task")
+    site.call(handle, "called")
+    cancel(site, handle)
+    site.status(handle, "cancelled")
+    assert site.step(handle, "called")["error"]["name"] == "AttemptCancelled"
+    assert worker.children() == processes
+    settled_once(site, handle)
 
 
 def test_an_activity_that_must_not_be_interrupted_is_left_alone(site: Site, worker: WorkerNode) -> None:

@@ -142,6 +142,7 @@ def beat_in_thread(ctx: StepContext) -> None:
     """Only what it calls itself can interrupt it."""
     seen = witness.present()
     seen.note(ctx)
+    ctx.log("debug", "below the level of Python's loggers")
     try:
         while True:
             ctx.heartbeat()
