@@ -12,6 +12,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from sqlalchemy import Connection, Engine
 
@@ -89,7 +90,7 @@ class Watch:
                 return
         if busy.interruptible and (underway is None or underway.unwanted):
             # Only asks it to look: the attempt may just have ended.
-            os.kill(pid, SIGNAL)
+            _send(pid, SIGNAL)
 
     def _outstays(self, pid: int, busy: Busy) -> bool:
         """Kill a process that has not come back from a fenced attempt; whether it had to be. Celery replaces it, and
@@ -101,5 +102,10 @@ class Watch:
         if now is None or now.token != busy.token:
             return False
         logger.error("a process hangs in an attempt that was fenced, and is killed", extra={"child": pid})
-        os.kill(pid, signal.SIGKILL)
+        _send(pid, signal.SIGKILL)
         return True
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # it may just have died
+        os.kill(pid, number)
