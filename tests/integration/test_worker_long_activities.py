@@ -253,11 +253,12 @@ def test_a_failing_execution_waits_for_the_result_of_what_runs(site: Site, worke
 
 def test_the_loser_of_a_race_is_interrupted(site: Site, worker: WorkerNode) -> None:
     handle = site.start("losing")
+    site.call(handle, "work")
+    site.open(handle, "refusal")
     handle.result(30)
     assert site.steps(handle)["work"] == "cancelled"
-    if site.witness.calls(handle.id, "work"):  # it may not have begun before it had lost
-        eventually(lambda: "cleaned up" in phases(site, handle), "the loser is interrupted")
-        assert "AttemptFenced" in phases(site, handle)
+    eventually(lambda: site.witness.calls(handle.id, "work", "cleaned up"), "the loser is interrupted")
+    assert site.witness.calls(handle.id, "work", "AttemptFenced")
 
 
 # --- hanging

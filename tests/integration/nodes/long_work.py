@@ -9,7 +9,7 @@ import time
 from uuid import uuid4
 
 from nodes import witness
-from nodes.activities import echo, fail
+from nodes.activities import echo, fail, hold
 from orchestrator import (
     AttemptInterrupted,
     RetryPolicy,
@@ -193,6 +193,10 @@ wanted_all_the_same = workflow(
     "wanted-all-the-same", parallel(step("work", wait_at_gate), step("fails", fail, BUSINESS))
 )
 
-losing = workflow("losing", parallel(step("quick", echo), step("work", wait_at_gate)), step("winner", echo, join="any"))
+losing = workflow(
+    "losing",
+    parallel(step("quick", hold, {"gate": "refusal"}), step("work", wait_at_gate)),
+    step("winner", echo, join="any"),
+)
 
 hanging = workflow("hanging", step("work", hang), retry=SOON)
