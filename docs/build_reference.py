@@ -29,7 +29,7 @@ PAGE = Path(__file__).with_name("reference.md")
 _PART = re.compile(r"(<!-- begin: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 #: Units of numbers; every other number of the settings is a duration.
-UNITS = {"max_payload": "bytes", "pool_size": "connections"}
+UNITS = {"max_payload": "bytes", "pool_size": "connections", "log_limit": "records"}
 
 #: What stands under a key that has keys of its own.
 NESTED = {

@@ -29,7 +29,11 @@ from orchestrator.config import Settings
 from orchestrator.engine.handle import ExecutionHandle
 from orchestrator.errors import (
     ActivityError,
+    AttemptCancelled,
+    AttemptFenced,
     AttemptInProgress,
+    AttemptInterrupted,
+    AttemptTimedOut,
     BusinessError,
     ControlRefused,
     DefinitionConflict,
@@ -51,7 +55,11 @@ from orchestrator.runtime.idempotent import idempotent
 
 __all__ = [
     "ActivityError",
+    "AttemptCancelled",
+    "AttemptFenced",
     "AttemptInProgress",
+    "AttemptInterrupted",
+    "AttemptTimedOut",
     "BusinessError",
     "ControlRefused",
     "Definition",

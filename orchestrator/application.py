@@ -26,6 +26,8 @@ from orchestrator.recovery import tasks as recovery_tasks
 from orchestrator.recovery.sweeps import SWEEPS
 from orchestrator.runtime import bootsteps, own_tasks
 from orchestrator.runtime import tasks as runtime_tasks
+from orchestrator.runtime.attempt_log import AttemptLogs
+from orchestrator.runtime.attendance import Attendance
 from orchestrator.runtime.owner import Node
 from orchestrator.runtime.worker import Worker
 
@@ -85,7 +87,16 @@ class Orchestrator(Service):
     @cached_property
     def worker(self) -> Worker:
         """What a worker process works with."""
-        return Worker(core=self.core, registry=registry, node=self._node, connectors=self.connectors)
+        aside = self._connect(2)
+        return Worker(
+            core=self.core,
+            registry=registry,
+            node=self._node,
+            connectors=self.connectors,
+            aside=aside,
+            attendance=Attendance(self._node.presence, aside),
+            logs=AttemptLogs(aside, self.settings),
+        )
 
     @cached_property
     def connectors(self) -> Connectors:

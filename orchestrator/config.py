@@ -13,6 +13,8 @@ from orchestrator.errors import ConfigurationError
 
 #: Half of PostgreSQL's documented practical jsonb comfort; larger payloads belong in object storage, by reference.
 MAX_PAYLOAD = 1_048_576
+#: The levels of log records, the least first.
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 class Settings(BaseSettings):
@@ -58,6 +60,10 @@ class Settings(BaseSettings):
     #: Folders, comma-separated, that scripts are shown read-only besides the system's programs and libraries, such as
     #: an interpreter's under /opt.
     script_folders: Annotated[tuple[str, ...], NoDecode] = ()
+    #: Least level of what is kept of attempts' logs in the ledger: DEBUG, INFO, WARNING, ERROR or CRITICAL.
+    log_level: str = "INFO"
+    #: Most records that are kept of one attempt's log.
+    log_limit: PositiveInt = 1_000
     #: How often due timers are looked for; 0 switches the sweep off.
     sweep_timers: float = Field(default=1.0, ge=0)
     #: How often dead owners are looked for; 0 switches the sweep off.
@@ -75,6 +81,13 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("log_level")
+    @classmethod
+    def _level(cls, value: str) -> str:
+        if value.upper() not in LOG_LEVELS:
+            raise ValueError(f"must be one of {', '.join(LOG_LEVELS)}")
+        return value.upper()
 
     @field_validator("http_allow_networks")
     @classmethod

@@ -24,6 +24,10 @@
     `- ActivityError                 raised by activities to say what kind of failure it is
        |- BusinessError              the answer is no; never retried
        `- TransientError             worth another attempt
+    AttemptInterrupted               raised inside an activity that must end now; no Exception, which code may catch
+    |- AttemptTimedOut               it took longer than its timeout
+    |- AttemptCancelled              its execution was cancelled, or has passed its deadline
+    `- AttemptFenced                 its step was given to another attempt: whatever it returns is dropped
 
 The first line of a class's docstring is its default message; its facts are attributes. `args` are what a class is
 called with, because pickle and Celery's results make errors anew from them.
@@ -231,3 +235,25 @@ class TransientError(ActivityError):
         # Beside args, like the name: pickle gives both back from the instance's own dictionary.
         self.retry_after = retry_after
         super().__init__(message, name=name)
+
+
+class AttemptInterrupted(BaseException):
+    """The attempt must end now: clean up and raise this on.
+
+    Not an Exception: user code and libraries catch those, and would go on.
+    """
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or " ".join((type(self).__doc__ or "").splitlines()[:1]))
+
+
+class AttemptTimedOut(AttemptInterrupted):
+    """The attempt has passed its timeout."""
+
+
+class AttemptCancelled(AttemptInterrupted):
+    """The attempt's execution was cancelled, or has passed its deadline."""
+
+
+class AttemptFenced(AttemptInterrupted):
+    """The step was given to another attempt, or to nobody: whatever this one returns is dropped."""

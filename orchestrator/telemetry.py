@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
-#: The fields that every record within an attempt carries: execution_id, path, attempt, correlation_id.
-_attempt: ContextVar[dict[str, Any] | None] = ContextVar("orchestrator_attempt", default=None)
+
+@dataclass(kw_only=True, slots=True)
+class AttemptScope:
+    """An attempt that goes on."""
+
+    #: What every record within it carries: execution_id, path, attempt, correlation_id.
+    fields: dict[str, Any]
+    #: Numbers the records that are kept of it.
+    numbers: Iterator[int] = field(default_factory=lambda: count(1))
+    #: Called with it when it has ended.
+    at_end: Callable[[AttemptScope], None] | None = None
+
+
+_attempt: ContextVar[AttemptScope | None] = ContextVar("orchestrator_attempt", default=None)
 
 #: Not fields: the record's own parts, and the copy of a task's message that Celery adds to its lines.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "data"}
@@ -19,18 +33,27 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 @contextmanager
 def attempt_fields(**fields: Any) -> Iterator[None]:
     """Within the block, every log record of this thread carries these fields."""
-    token = _attempt.set(fields)
+    scope = AttemptScope(fields=fields)
+    token = _attempt.set(scope)
     try:
         yield
     finally:
         _attempt.reset(token)
+        if scope.at_end is not None:
+            scope.at_end(scope)
+
+
+def present_attempt() -> AttemptScope | None:
+    """The attempt that this thread, or this coroutine, works on."""
+    return _attempt.get()
 
 
 class AttemptFilter(logging.Filter):
     """Adds the present attempt's fields to each record."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        for name, value in (_attempt.get() or {}).items():
+        scope = _attempt.get()
+        for name, value in scope.fields.items() if scope is not None else ():
             if not hasattr(record, name):
                 setattr(record, name, value)
         return True

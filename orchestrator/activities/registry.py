@@ -40,6 +40,10 @@ class Activity:
     isolation: Isolation = "read committed"
     #: Seconds that one attempt may take when step and definition say nothing; None is unlimited.
     timeout: float | None = None
+    #: Seconds that an attempt may let pass between two heartbeats when the step says nothing; None: it need not beat.
+    heartbeat_timeout: float | None = None
+    #: Whether an attempt is interrupted when its execution is cancelled or its claim is lost.
+    interruptible: bool = True
     #: Whether it is an `async def`.
     is_async: bool = False
     #: How its parameters are filled.
@@ -80,6 +84,8 @@ class Registry:
         transactional: bool = False,
         isolation: str | None = None,
         timeout: float | None = None,
+        heartbeat_timeout: float | None = None,
+        interruptible: bool = True,
     ) -> Activity:
         """Add a function, under its own name by default. The same function of a module imported again replaces itself.
 
@@ -88,8 +94,9 @@ class Registry:
                 option makes no sense.
         """
         chosen = _checked_name(function, name)
-        if timeout is not None and not 0 < timeout < math.inf:
-            raise ConfigurationError(f"activity {chosen}: timeout={timeout!r} is no number of seconds above 0")
+        for option, seconds in (("timeout", timeout), ("heartbeat_timeout", heartbeat_timeout)):
+            if seconds is not None and not 0 < seconds < math.inf:
+                raise ConfigurationError(f"activity {chosen}: {option}={seconds!r} is no number of seconds above 0")
         existing = self._activities.get(chosen)
         if existing is not None and _origin(existing.function) != _origin(function):
             raise ConfigurationError(
@@ -102,6 +109,8 @@ class Registry:
             transactional=transactional,
             isolation=_checked_isolation(chosen, isolation, transactional),
             timeout=timeout,
+            heartbeat_timeout=heartbeat_timeout,
+            interruptible=interruptible,
             is_async=_is_async(function),
             binding=Binding(chosen, function),
             result=ResultType(chosen, function),
@@ -119,6 +128,15 @@ class Registry:
         """Seconds that one attempt may take when step and definition say nothing; None is unlimited."""
         found = self._activities.get(name)
         return None if found is None else found.timeout
+
+    def heartbeat_timeout(self, name: str) -> float | None:
+        """Seconds that an attempt may let pass between two heartbeats when the step says nothing; None is unlimited."""
+        found = self._activities.get(name)
+        return None if found is None else found.heartbeat_timeout
+
+    def known(self, name: str) -> Activity | None:
+        """The activity of that name, if it is known here."""
+        return self._activities.get(name)
 
     def get(self, name: str) -> Activity:
         """The activity of that name.
@@ -150,6 +168,8 @@ def activity(
     transactional: bool = False,
     isolation: str | None = None,
     timeout: float | None = None,
+    heartbeat_timeout: float | None = None,
+    interruptible: bool = True,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
@@ -161,6 +181,8 @@ def activity(
     transactional: bool = False,
     isolation: str | None = None,
     timeout: float | None = None,
+    heartbeat_timeout: float | None = None,
+    interruptible: bool = True,
 ) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
     """Register a function as an activity and return it unchanged: it can still be called like any other.
 
@@ -171,6 +193,10 @@ def activity(
             the same to PostgreSQL), `repeatable read` or `serializable`. An attempt that the database refuses for the
             sake of another is called anew: apart from the connection, it must do nothing that counts twice.
         timeout: seconds that one attempt may take when step and definition say nothing; None is unlimited.
+        heartbeat_timeout: seconds that it may let pass between two calls of `context.heartbeat` when the step says
+            nothing; None: it need not call it.
+        interruptible: whether it is interrupted when its execution is cancelled or has passed its deadline, or when its
+            step was given to another. False lets it end by itself; its own timeout interrupts it all the same.
 
     Raises:
         ConfigurationError: another function has the name, the signature cannot be filled from a step's input, or an
@@ -178,7 +204,15 @@ def activity(
     """
 
     def decorate(decorated: Callable[P, R]) -> Callable[P, R]:
-        registry.register(decorated, name=name, transactional=transactional, isolation=isolation, timeout=timeout)
+        registry.register(
+            decorated,
+            name=name,
+            transactional=transactional,
+            isolation=isolation,
+            timeout=timeout,
+            heartbeat_timeout=heartbeat_timeout,
+            interruptible=interruptible,
+        )
         return decorated
 
     return decorate if function is None else decorate(function)

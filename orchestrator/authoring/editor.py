@@ -33,6 +33,7 @@ _RETRY: Schema = {"anyOf": [{"type": ["integer", "null"], "minimum": 1}, {"$ref"
 #: Fields that files may write in a shorter way than the model has them.
 _SHORT: dict[str, Schema] = {
     "timeout": _DURATION,
+    "heartbeat_timeout": _DURATION,
     "step_timeout": _DURATION,
     "backoff": _DURATION,
     "max_delay": _DURATION,

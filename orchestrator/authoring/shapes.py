@@ -222,6 +222,7 @@ def task(
     *,
     retry: Retry | None = None,
     timeout: Duration | None = None,
+    heartbeat_timeout: Duration | None = None,
     compensation: CompensationSpec | ActivityRef | None = None,
     compensate_on: CompensateOn | None = None,
     **placing: Unpack[Placing],
@@ -233,6 +234,7 @@ def task(
         input: its parameters by name; strings may hold {{ }} values.
         retry: what follows when it has failed for good, its own retries used up; by default nothing does.
         timeout: how long one call may take.
+        heartbeat_timeout: how long it may go without a `current_step().heartbeat()`.
         compensation: what undoes it: `compensation(...)`, or just an activity.
         compensate_on: when it must be undone.
         placing: see `Placing`; by default its queue is the one that your application sends it to.
@@ -244,6 +246,7 @@ def task(
         input=input,
         retry=retry,
         timeout=timeout,
+        heartbeat_timeout=heartbeat_timeout,
         compensation=compensation_fields(compensation),
         compensate_on=compensate_on,
     )

@@ -58,6 +58,7 @@ def step(
     *,
     retry: Retry | None = None,
     timeout: Duration | None = None,
+    heartbeat_timeout: Duration | None = None,
     compensation: CompensationSpec | ActivityRef | None = None,
     compensate_on: CompensateOn | None = None,
     **placing: Unpack[Placing],
@@ -67,6 +68,7 @@ def step(
     Args:
         input: parameters by name; strings may hold {{ }} values.
         timeout: how long one attempt may take.
+        heartbeat_timeout: how long it may go without a `ctx.heartbeat()`.
         compensation: what undoes it: `compensation(...)`, or just an activity.
         compensate_on: when it must be undone; None leaves that to the kind of activity.
         placing: see `Placing`.
@@ -80,6 +82,7 @@ def step(
         input=input,
         retry=retry,
         timeout=timeout,
+        heartbeat_timeout=heartbeat_timeout,
         compensation=compensation_fields(compensation),
         compensate_on=compensate_on,
     )

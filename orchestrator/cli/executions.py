@@ -129,7 +129,9 @@ def _print_steps(out: Console, steps: Sequence[Mapping[str, Any]], drawn: Mappin
 
 def _result(step: Mapping[str, Any]) -> str:
     if step["status"] == "running":
-        return f"[cyan]held by {escape(step['owner'] or '')}[/]"
+        progress = step.get("progress")
+        told = "" if progress is None else f", at {_shortened(json.dumps(progress, ensure_ascii=False), _SHORT)}"
+        return f"[cyan]held by {escape(step['owner'] or '')}{escape(told)}[/]"
     if step["status"] == "waiting":
         return f"[cyan]{escape(_awaited(step))}[/]"
     error = step["error"]

@@ -31,6 +31,7 @@ from orchestrator.cli.events import events_command
 from orchestrator.cli.examples import examples_command
 from orchestrator.cli.executions import list_command, show_command
 from orchestrator.cli.exits import EXIT_CODES, FAILED, INTERRUPTED
+from orchestrator.cli.logs import logs_command
 from orchestrator.cli.maintenance import maintenance_group
 from orchestrator.cli.new import new_command
 from orchestrator.cli.schema import schema_command
@@ -83,6 +84,7 @@ for _command in (
     fork_command,
     maintenance_group,
     audit_command,
+    logs_command,
     compile_command,
     definitions_group,
     schema_command,

@@ -186,6 +186,11 @@ class Graph:
         """Seconds that one attempt may take; None is unlimited."""
         return self.call(path).timeout or self.definition.step_timeout
 
+    def heartbeat_timeout(self, path: str) -> float | None:
+        """Seconds that an attempt may let pass without saying that it goes on; None: it need not say so."""
+        found = self.call(path)
+        return found.heartbeat_timeout if isinstance(found, Step) and undone_path(path) is None else None
+
     def input(self, path: str) -> Template:
         """The compiled parameters of a step or compensation."""
         if undone_path(path) is not None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Engine
 
 from orchestrator import clock
+from orchestrator.config import LOG_LEVELS
 from orchestrator.errors import ExecutionFailed, ExecutionNotFound, ResultTimeout
+from orchestrator.ledger import attempt_logs, views
 from orchestrator.ledger import database as ledger_database
-from orchestrator.ledger import views
 from orchestrator.model.state import FINAL_EXECUTIONS, ExecutionStatus
 
 #: Polls begin this far apart and slow down to the second figure, in seconds.
@@ -70,6 +72,27 @@ class ExecutionHandle:
                 return found
             after = page[-1]["id"]
 
+    def logs(self, path: str | None = None, level: str = "INFO") -> list[dict[str, Any]]:
+        """What its attempts have logged so far, oldest first.
+
+        Each is a dict: path, attempt, number, at, level, logger, message, fields. Workers write a record about half a
+        second after it was made.
+
+        Args:
+            path: only of this step or compensation.
+            level: the least: DEBUG, INFO, WARNING, ERROR or CRITICAL. What the workers' `log_level` leaves out was
+                never kept.
+
+        Raises:
+            ValueError: there is no such level.
+        """
+        if level.upper() not in LOG_LEVELS:
+            raise ValueError(f"{level!r} is no level; give one of {', '.join(LOG_LEVELS)}")
+        least = logging.getLevelNamesMapping()[level.upper()]
+        with self._database.connect() as connection:
+            found = attempt_logs.read(connection, self.id, path=path, level=least)
+        return [row | {"level": logging.getLevelName(row["level"])} for row in found]
+
     async def astatus(self) -> ExecutionStatus:
         """`status`, awaitable."""
         return await asyncio.to_thread(self.status)
@@ -81,6 +104,10 @@ class ExecutionHandle:
     async def aevents(self, after: int = 0) -> list[dict[str, Any]]:
         """`events`, awaitable."""
         return await asyncio.to_thread(self.events, after)
+
+    async def alogs(self, path: str | None = None, level: str = "INFO") -> list[dict[str, Any]]:
+        """`logs`, awaitable."""
+        return await asyncio.to_thread(self.logs, path, level)
 
     def _read(self) -> tuple[str, Any, Any, bool]:
         def read() -> tuple[str, Any, Any, bool] | None:

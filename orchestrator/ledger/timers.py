@@ -6,6 +6,8 @@ Any number of sweeps may look at once: SKIP LOCKED shares the rows out, and each
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sqlalchemy import Connection, text
 
 from orchestrator.ledger.claims import Claim
@@ -43,7 +45,8 @@ SELECT execution_id, path FROM r
 """)
 
 OVERDUE = text("""
-SELECT execution_id, path, attempt, owner, failures FROM orchestrator.step
+SELECT execution_id, path, attempt, owner, failures, CAST(extract(epoch FROM due_at - started_at) AS float8)
+FROM orchestrator.step
 WHERE status = 'running' AND due_at < (SELECT clock_timestamp()) - CAST(:grace AS float8) * interval '1 second'
 ORDER BY due_at LIMIT :limit
 """)
@@ -54,13 +57,25 @@ def due(connection: Connection, limit: int) -> list[tuple[str, str]]:
     return [(str(row[0]), row[1]) for row in connection.execute(DUE, {"limit": limit})]
 
 
-def overdue(connection: Connection, limit: int, grace: float) -> list[Claim]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Overdue:
+    """An attempt that has passed its time."""
+
+    held: Claim
+    #: Seconds from its begin to the time that it has passed: its timeout, unless it had to be heard before.
+    allowed: float
+
+
+def overdue(connection: Connection, limit: int, grace: float) -> list[Overdue]:
     """Attempts that have passed their timeout by `grace` seconds, within which their workers should have ended them.
 
     Nothing is changed: the sweep settles each with its own token, so whoever is first wins.
     """
     return [
-        Claim(execution_id=str(row[0]), path=row[1], attempt=row[2], owner=row[3], failures=row[4])
+        Overdue(
+            held=Claim(execution_id=str(row[0]), path=row[1], attempt=row[2], owner=row[3], failures=row[4]),
+            allowed=row[5],
+        )
         for row in connection.execute(OVERDUE, {"limit": limit, "grace": grace})
     ]
 

@@ -12,7 +12,8 @@ EXECUTION = text("SELECT * FROM orchestrator.execution WHERE id = :execution")
 
 STEPS = text("""
 SELECT s.path, s.status, s.exit, s.attempt, s.failures, s.queue, s.owner, s.halt, s.undoes, s.awaits, s.wait_name,
-       s.correlation, s.ready_at, s.started_at, s.due_at, s.settled_at, s.output, s.error
+       s.correlation, s.ready_at, s.started_at, s.due_at, s.settled_at, s.progress,
+       s.output, s.error
 FROM orchestrator.step s LEFT JOIN (
     SELECT path, min(id) AS id FROM orchestrator.event WHERE execution_id = :execution GROUP BY path
 ) first USING (path)

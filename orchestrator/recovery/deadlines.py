@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from orchestrator.engine.advance import advance
-from orchestrator.engine.mend import fail_attempt
+from orchestrator.engine.overdue import GRACE, fail_overdue
 from orchestrator.ledger import timers
-from orchestrator.model.outcome import Failure
 from orchestrator.recovery.sweep import LIMIT, Context, Sweep
-
-#: A worker interrupts its own attempts at their timeout; the sweep fences those that it could not, in seconds after.
-GRACE = 2.0
 
 
 def sweep(context: Context) -> int:
     """Settle overdue attempts with their own token, and flag overdue executions."""
     core, connection = context.core, context.connection
     overdue = timers.overdue(connection, LIMIT, GRACE)
-    failure = Failure(
-        category="timeout", name="AttemptTimedOut", message="the attempt passed its timeout and was fenced"
-    )
-    for held in overdue:
-        fail_attempt(core, connection, held, failure)
+    for found in overdue:
+        fail_overdue(core, connection, found)
     expired = timers.expire(connection, LIMIT)
     for execution_id in expired:
         advance(core, connection, execution_id)

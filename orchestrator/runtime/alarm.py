@@ -11,15 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from orchestrator.errors import AttemptTimedOut
+
 #: The signal comes again this often, in seconds, for code that swallowed it.
 REPEAT = 1.0
-
-
-class AttemptTimedOut(BaseException):
-    """The attempt has passed its timeout.
-
-    Not an Exception: user code and libraries catch those, and would go on.
-    """
 
 
 @contextmanager
@@ -38,8 +33,12 @@ def time_limit(seconds: float | None) -> Iterator[None]:
     before = signal.signal(signal.SIGALRM, interrupt)
     signal.setitimer(signal.ITIMER_REAL, seconds, REPEAT)
     try:
-        yield
+        try:
+            yield
+        finally:
+            armed = False
     finally:
+        # The last one may have come within the other `finally`.
         armed = False
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

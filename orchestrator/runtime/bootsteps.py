@@ -11,12 +11,14 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+from billiard.process import current_process
 from celery import Celery, bootsteps, signals
 from celery.concurrency.prefork import TaskPool as ProcessPool
 from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.ledger import owners
 from orchestrator.runtime.node import NodeLife, Surroundings
+from orchestrator.runtime.watch import Watch
 from orchestrator.runtime.worker import Worker
 
 logger = logging.getLogger("orchestrator.node")
@@ -56,7 +58,7 @@ def install(
             super().__init__(parent, **kwargs)
 
         def start(self, parent: Any) -> None:
-            self._life = NodeLife(worker().core, worker().node, _surroundings(app, parent))
+            self._life = _life(worker(), parent, _surroundings(app, parent))
             self._life.start()
             # Both come after the pool has ended, so nothing is held any more, or never will be: the signal after a
             # warm shutdown, the exit after a cold one. Steps are stopped too early for that.
@@ -87,11 +89,22 @@ def install(
         def _goodbye(self) -> None:
             life, self._life = self._life, None
             if life is not None and os.getpid() == self._pid:
+                worker().logs.flush()
                 life.stop()
 
     app.steps["worker"].add(NodeStep)
     signals.worker_process_init.connect(lambda **_: _child_starts(worker()), weak=False)
+    signals.worker_process_shutdown.connect(lambda **_: worker().logs.flush(), weak=False)
     signals.worker_shutting_down.connect(lambda **_: worker().node.drain(), weak=False)
+
+
+def _life(worker: Worker, parent: Any, around: Surroundings) -> NodeLife:
+    """Of a node whose pool has processes to look after, or works in threads of its own."""
+    if issubclass(parent.pool_cls, ProcessPool):
+        watch = Watch(worker.core, worker.node, worker.aside, around.children)
+        return NodeLife(worker.core, worker.node, around, watch)
+    worker.logs.install()
+    return NodeLife(worker.core, worker.node, around)
 
 
 def _report_deaths(pool: Any, life: NodeLife) -> None:
@@ -125,6 +138,9 @@ def _child_starts(worker: Worker) -> None:
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
     worker.core.database.dispose(close=False)
+    worker.aside.dispose(close=False)
+    worker.logs.install()
+    worker.attendance.listen(getattr(current_process(), "index", -1))
     try:
         with worker.core.database.connect() as connection:
             # Process ids come again: whatever an earlier one of this name held is not ours.

@@ -11,6 +11,7 @@ import logging
 import random
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from orchestrator import clock
 from orchestrator.activities.context import StepContext
 from orchestrator.activities.registry import Activity, Registry
-from orchestrator.errors import ActivityError, TransientError, UnknownActivity
+from orchestrator.errors import ActivityError, AttemptInterrupted, AttemptTimedOut, TransientError, UnknownActivity
 from orchestrator.ledger import database, lost_replies
 from orchestrator.ledger.claims import Claim, Settled
 from orchestrator.model.outcome import Failure
@@ -28,7 +29,6 @@ from orchestrator.model.payload import encode
 from orchestrator.model.state import StepStatus
 from orchestrator.redaction import redact, redact_json
 from orchestrator.runtime import loop
-from orchestrator.runtime.alarm import AttemptTimedOut, time_limit
 from orchestrator.runtime.link import Link, Recovered
 from orchestrator.telemetry import attempt_fields
 
@@ -59,6 +59,8 @@ class Attempt:
     context: StepContext
     #: Seconds; None is unlimited.
     timeout: float | None
+    #: The block in which the activity is called, and may be interrupted; given whether that is so.
+    within: Callable[[bool], AbstractContextManager[None]]
     #: Most bytes of JSON that the result may have.
     limit: int
 
@@ -94,7 +96,7 @@ def perform(attempt: Attempt, registry: Registry, link: Link, settle: Settle) ->
 def _perform(attempt: Attempt, activity: Activity, link: Link, settle: Settle) -> Ended:
     try:
         output = _call(attempt, activity, attempt.context)
-    except (Exception, AttemptTimedOut) as error:
+    except (Exception, AttemptInterrupted) as error:
         return classify(error)
     try:
         return link.settle(attempt.held, lambda connection: settle(connection, output), SUCCEEDED)
@@ -127,7 +129,7 @@ def _perform_in_transaction(attempt: Attempt, activity: Activity, link: Link, se
                 return settled
         except Fenced:
             return None
-        except AttemptTimedOut as raised:
+        except AttemptInterrupted as raised:
             return classify(raised)
         except Exception as raised:
             error = _undone(raised)
@@ -158,7 +160,7 @@ _STATEMENT_TIMEOUT = text("SELECT set_config('statement_timeout', :limit, true)"
 def _call(attempt: Attempt, activity: Activity, context: StepContext) -> str:
     """The activity's result as JSON text."""
     arguments = activity.bind(attempt.parameters(), context)
-    with time_limit(attempt.timeout):
+    with attempt.within(activity.interruptible):
         if activity.is_async:
             value = loop.call(activity.function(**arguments), attempt.timeout)
         else:
@@ -173,6 +175,8 @@ def classify(error: BaseException) -> Failure:
         category, name = error.category, error.name
     elif isinstance(error, AttemptTimedOut | TimeoutError):
         category, name = "timeout", type(error).__name__
+    elif isinstance(error, AttemptInterrupted):
+        category, name = "cancelled", type(error).__name__
     elif isinstance(error, ConnectionError | DBAPIError):
         category, name = "transient", type(error).__name__
     else:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 from orchestrator.activities.context import StepContext
 from orchestrator.activities.isolation.policy import ScriptPolicy
 from orchestrator.compiler.graph import Graph
 from orchestrator.ledger.claims import Claim, Facts
 from orchestrator.model.identity import step_key
+from orchestrator.runtime.guard import Attempt
+from orchestrator.runtime.services import Services
 from orchestrator.runtime.worker import Worker
 
 
@@ -43,5 +48,42 @@ def context(
         undo=undoes is not None,
         connectors=worker.connectors,
         timeout=timeout,
+        services=Services(
+            worker,
+            held,
+            worker.registry.known(graph.call(held.path).activity or ""),
+            timeout=timeout,
+            patience=worker.heartbeat_timeout(graph, held.path),
+        ),
         scripts=ScriptPolicy(allow_unisolated=settings.script_allow_unisolated, folders=settings.script_folders),
     )
+
+
+def attempt(
+    worker: Worker,
+    graph: Graph,
+    held: Claim,
+    facts: Facts,
+    parameters: Callable[[], Mapping[str, Any]],
+    *,
+    timeout: float | None,
+    undoes: str | None = None,
+) -> Attempt:
+    """Everything that an attempt at a step or compensation needs."""
+    return Attempt(
+        held=held,
+        activity=graph.call(held.path).activity or "",
+        parameters=parameters,
+        context=context(worker, graph, held, facts, timeout, undoes=undoes),
+        timeout=timeout,
+        within=lambda interruptible: within(worker, graph, held, timeout, interruptible=interruptible),
+        limit=worker.core.settings.max_payload,
+    )
+
+
+def within(
+    worker: Worker, graph: Graph, held: Claim, timeout: float | None, *, interruptible: bool = True
+) -> AbstractContextManager[None]:
+    """The call of an activity or task: see `Attendance.within`."""
+    patience = worker.heartbeat_timeout(graph, held.path)
+    return worker.attendance.within(held, timeout=timeout, patience=patience, interruptible=interruptible)

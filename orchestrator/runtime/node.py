@@ -20,6 +20,7 @@ from orchestrator.engine.release import publish_released
 from orchestrator.ledger import database, owners
 from orchestrator.ledger.owners import Released
 from orchestrator.runtime.owner import Node
+from orchestrator.runtime.watch import Watch
 
 logger = logging.getLogger("orchestrator.node")
 
@@ -38,8 +39,8 @@ class Surroundings:
 class NodeLife:
     """Keeps a node's row alive, and gives back what its dead children held."""
 
-    def __init__(self, core: Core, node: Node, surroundings: Surroundings) -> None:
-        self._core, self._node, self._around = core, node, surroundings
+    def __init__(self, core: Core, node: Node, surroundings: Surroundings, watch: Watch | None = None) -> None:
+        self._core, self._node, self._around, self._watch = core, node, surroundings, watch
         self._stopping = threading.Event()
         self._dead: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._seen: frozenset[int] = frozenset()
@@ -54,6 +55,8 @@ class NodeLife:
         self._register()
         for thread in self._threads:
             thread.start()
+        if self._watch is not None:
+            self._watch.start()
 
     def watch_children(self) -> None:
         """Notice pool children that are gone; called from the event loop, so it only takes note."""
@@ -69,6 +72,8 @@ class NodeLife:
     def stop(self) -> None:
         """Say goodbye: what is still held may be released at once."""
         self._stopping.set()
+        if self._watch is not None:
+            self._watch.stop()
         self._dead.put(None)
         try:
             with self._core.database.connect() as connection:

@@ -14,6 +14,7 @@ import os
 import threading
 
 from orchestrator.model.identity import new_id
+from orchestrator.runtime.presence import Presence
 
 _BOOT_LENGTH = 32
 _DRAINING = _BOOT_LENGTH
@@ -24,6 +25,8 @@ class Node:
 
     def __init__(self) -> None:
         self._shared = mmap.mmap(-1, _BOOT_LENGTH + 1)
+        #: What its children are inside of.
+        self.presence = Presence()
         self.new_boot()
 
     @property

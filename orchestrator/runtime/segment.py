@@ -31,7 +31,7 @@ from orchestrator.runtime.control import Control, Let, Succeeded
 from orchestrator.runtime.failing import fail
 from orchestrator.runtime.guard import Attempt
 from orchestrator.runtime.link import Link, Recovered
-from orchestrator.runtime.message import Message, context
+from orchestrator.runtime.message import Message, attempt
 from orchestrator.runtime.worker import Worker
 
 logger = logging.getLogger("orchestrator.segment")
@@ -95,6 +95,9 @@ class Segment:
     def _timeout(self, path: str) -> float | None:
         return self._worker.timeout(self._graph, path)
 
+    def _due(self, path: str) -> float | None:
+        return self._worker.due(self._graph, path, self._timeout(path))
+
     def _claim(self, path: str) -> Claim | None:
         taken = self._link.claim(
             self._execution_id,
@@ -102,7 +105,7 @@ class Segment:
             owner=self._owner,
             want=ExecutionStatus.RUNNING,
             transactional=self._worker.is_transactional(self._graph, path),
-            timeout=self._timeout(path),
+            timeout=self._due(path),
         )
         if taken is None:
             return None
@@ -167,15 +170,8 @@ class Segment:
 
     def _attempt(self, held: Claim) -> Attempt:
         facts, scope, _ = self._facts()
-        timeout = self._timeout(held.path)
-        return Attempt(
-            held=held,
-            activity=self._graph.step(held.path).activity or "",
-            parameters=lambda: scope.parameters(held.path),
-            context=context(self._worker, self._graph, held, facts, timeout),
-            timeout=timeout,
-            limit=self._core.settings.max_payload,
-        )
+        timeout, parameters = self._timeout(held.path), lambda: scope.parameters(held.path)
+        return attempt(self._worker, self._graph, held, facts, parameters, timeout=timeout)
 
     def _settle(self, held: Claim, exit_by: str | None) -> Callable[[Connection, str], Settled | None]:
         """How a success is recorded: with the claim of the next step, with the successors' rows, or as the end."""
@@ -193,7 +189,7 @@ class Segment:
                     following=following,
                     queue=self._graph.queue(following),
                     transactional=self._worker.is_transactional(self._graph, following),
-                    timeout=self._timeout(following),
+                    timeout=self._due(following),
                 )
             behind = self._facts()[2].following(held.path, exit_by)
             if behind.ends and behind.rows == "[]":

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +29,7 @@ from orchestrator.redaction import redact_json
 from orchestrator.runtime import guard
 from orchestrator.runtime.control import Let
 from orchestrator.runtime.link import Link
-from orchestrator.runtime.message import Message, context
+from orchestrator.runtime.message import Message, context, within
 from orchestrator.runtime.segment import Segment
 from orchestrator.runtime.worker import Worker
 from orchestrator.telemetry import attempt_fields
@@ -70,8 +71,8 @@ class Again:
     reason: str = ""
 
 
-#: Calls the task and says how that ended; the seconds are what the call may take.
-Call = Callable[[Arguments, StepContext, float | None], Returned | Again | Failure]
+#: Calls the task, within a block in which it may be interrupted, and says how that ended.
+Call = Callable[[Arguments, StepContext, AbstractContextManager[None]], Returned | Again | Failure]
 
 
 class TaskStep(Segment):
@@ -117,7 +118,8 @@ class TaskStep(Segment):
         with attempt_fields(
             execution_id=held.execution_id, path=held.path, attempt=held.attempt, correlation_id=facts.correlation_id
         ):
-            return self._call(arguments, context(self._worker, self._graph, held, facts, timeout), timeout)
+            known = context(self._worker, self._graph, held, facts, timeout)
+            return self._call(arguments, known, within(self._worker, self._graph, held, timeout))
 
     def _returned(self, held: Claim, value: Any) -> Claim | None:
         limit = self._core.settings.max_payload

@@ -14,7 +14,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -23,15 +23,15 @@ from typing import Any
 from celery import states
 from celery.app.task import Context, Task
 from celery.app.trace import ExceptionInfo, TraceInfo, trace_ok_t
-from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded, TimeLimitExceeded
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded, TaskRevokedError, TimeLimitExceeded
 from celery.utils.time import maybe_make_aware
 
 from orchestrator.activities.context import StepContext
 from orchestrator.activities.current_step import entered
 from orchestrator.dispatch.own_task import HEADER, StepRef
+from orchestrator.errors import AttemptInterrupted, AttemptTimedOut
 from orchestrator.model.outcome import Failure
 from orchestrator.runtime import guard
-from orchestrator.runtime.alarm import AttemptTimedOut, time_limit
 from orchestrator.runtime.link import Link
 from orchestrator.runtime.message import Message
 from orchestrator.runtime.task_steps import Again, Arguments, Returned, TaskStep
@@ -91,7 +91,9 @@ class TracedCall:
     asked: Asked | None = None
     arguments: Arguments = field(default_factory=lambda: Arguments(kwargs={}))
 
-    def __call__(self, arguments: Arguments, context: StepContext, timeout: float | None) -> Returned | Again | Failure:
+    def __call__(
+        self, arguments: Arguments, context: StepContext, within: AbstractContextManager[None]
+    ) -> Returned | Again | Failure:
         self.arguments = arguments
         misfit = _misfit(self.task, arguments)
         request = self._true_request()
@@ -100,11 +102,13 @@ class TracedCall:
             return Failure(category="system", name="InvalidInput", message=f"{self.task.name}: {misfit}")
         token = _present.set(self)
         try:
-            with entered(context), time_limit(timeout), self.soft_limit():
+            with entered(context), within, self.soft_limit():
                 self.report = self.tracer(request["id"], arguments.args, dict(arguments.kwargs), request)
-        except AttemptTimedOut as error:
+        except AttemptInterrupted as error:
             if self.report is None:
-                self.report = self._failed(request, TimeLimitExceeded(timeout))
+                late = isinstance(error, AttemptTimedOut)
+                told = TimeLimitExceeded(context.timeout) if late else TaskRevokedError(str(error))
+                self.report = self._failed(request, told)
                 return guard.classify(error)
         finally:
             _present.reset(token)

@@ -16,9 +16,9 @@ from orchestrator.model.outcome import Failure
 from orchestrator.model.state import ExecutionStatus, StepStatus
 from orchestrator.runtime import guard, undo_child
 from orchestrator.runtime.failing import fail
-from orchestrator.runtime.guard import Attempt, Ended
+from orchestrator.runtime.guard import Ended
 from orchestrator.runtime.link import Link
-from orchestrator.runtime.message import Message, context
+from orchestrator.runtime.message import Message, attempt
 from orchestrator.runtime.worker import Worker
 
 
@@ -30,14 +30,13 @@ def undo(worker: Worker, link: Link, graph: Graph, message: Message) -> bool:
     """
     path, core = message.head, worker.core
     undone = undone_path(path) or path
-    activity = graph.call(path).activity or ""
     taken = link.claim(
         message.execution_id,
         path,
         owner=worker.node.owner(),
         want=ExecutionStatus.COMPENSATING,
         transactional=worker.is_transactional(graph, path),
-        timeout=worker.timeout(graph, path),
+        timeout=worker.due(graph, path, worker.timeout(graph, path)),
     )
     if taken is None:
         return False
@@ -48,7 +47,7 @@ def undo(worker: Worker, link: Link, graph: Graph, message: Message) -> bool:
         if isinstance(ended, undo_child.Waits):
             return False
     else:
-        ended = _perform(worker, link, graph, held, scope=scope, facts=facts, activity=activity, undone=undone)
+        ended = _perform(worker, link, graph, held, scope=scope, facts=facts, undone=undone)
     if isinstance(ended, Failure):
         spread = Spread(link.call, graph, message.execution_id, scope)
         if not fail(core, link, graph, held, ended, spread=spread, definition_id=message.definition_id):
@@ -75,20 +74,20 @@ def _perform(
     *,
     scope: Scope,
     facts: Facts,
-    activity: str,
     undone: str,
 ) -> Ended:
     timeout = worker.timeout(graph, held.path)
-    attempt = Attempt(
-        held=held,
-        activity=activity,
-        parameters=lambda: scope.undo_parameters(held.path, undone),
-        context=context(worker, graph, held, facts, timeout, undoes=undone),
+    made = attempt(
+        worker,
+        graph,
+        held,
+        facts,
+        lambda: scope.undo_parameters(held.path, undone),
         timeout=timeout,
-        limit=worker.core.settings.max_payload,
+        undoes=undone,
     )
 
     def settle(connection: Connection, output: str) -> Settled | None:
         return undos.settle_undo(connection, held, outcome=StepStatus.SUCCEEDED, output=output, error=None)
 
-    return guard.perform(attempt, worker.registry, link, settle)
+    return guard.perform(made, worker.registry, link, settle)

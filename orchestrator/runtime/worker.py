@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sqlalchemy import Engine
+
 from orchestrator.activities.connectors.source import Connectors
 from orchestrator.activities.registry import Registry
 from orchestrator.compiler.graph import Graph
 from orchestrator.engine.core import Core
+from orchestrator.runtime.attempt_log import AttemptLogs
+from orchestrator.runtime.attendance import Attendance
 from orchestrator.runtime.owner import Node
 
 
@@ -19,6 +23,10 @@ class Worker:
     registry: Registry
     node: Node
     connectors: Connectors
+    #: The ledger beside the steps' own connections: for side effects, heartbeats and logs.
+    aside: Engine
+    attendance: Attendance
+    logs: AttemptLogs
 
     def is_transactional(self, graph: Graph, path: str) -> bool:
         """Whether a step or compensation calls a transactional activity that is known here."""
@@ -27,3 +35,12 @@ class Worker:
     def timeout(self, graph: Graph, path: str) -> float | None:
         """Seconds that one attempt at a step or compensation may take: its own, the definition's, the activity's."""
         return graph.timeout(path) or self.registry.timeout(graph.call(path).activity or "")
+
+    def heartbeat_timeout(self, graph: Graph, path: str) -> float | None:
+        """Seconds that an attempt may let pass between two heartbeats: the step's, else the activity's."""
+        return graph.heartbeat_timeout(path) or self.registry.heartbeat_timeout(graph.call(path).activity or "")
+
+    def due(self, graph: Graph, path: str, timeout: float | None) -> float | None:
+        """Seconds after its claim at which an attempt is overdue, unless a heartbeat puts that off."""
+        patience = self.heartbeat_timeout(graph, path)
+        return patience if timeout is None or (patience is not None and patience < timeout) else timeout

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -103,7 +104,15 @@ def attempt_of(held: Claim, **parameters: Any) -> Attempt:
         attempt=held.attempt,
         idempotency_key=f"{held.execution_id}:{held.path}",
     )
-    return Attempt(held=held, activity="do", parameters=lambda: parameters, context=context, timeout=30, limit=10_000)
+    return Attempt(
+        held=held,
+        activity="do",
+        parameters=lambda: parameters,
+        context=context,
+        timeout=30,
+        within=lambda _: nullcontext(),
+        limit=10_000,
+    )
 
 
 def perform(ledger: Ledger, registry: Registry, held: Claim, **parameters: Any) -> Ended:

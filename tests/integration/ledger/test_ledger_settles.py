@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from typing import Final
 
@@ -174,7 +175,15 @@ def perform(link: Link, begun: Begun, held: Claim, meanwhile: Callable[[], objec
         attempt=held.attempt,
         idempotency_key="key",
     )
-    attempt = Attempt(held=held, activity="write", parameters=dict, context=context, timeout=None, limit=1_000)
+    attempt = Attempt(
+        held=held,
+        activity="write",
+        parameters=dict,
+        context=context,
+        timeout=None,
+        within=lambda _: nullcontext(),
+        limit=1_000,
+    )
     return guard.perform(
         attempt,
         registry,

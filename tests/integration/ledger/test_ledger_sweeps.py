@@ -127,7 +127,8 @@ def test_an_overdue_attempt_is_ended_by_its_worker_or_by_a_sweep_but_once(ledger
     assert taken is not None
     assert ledger.do(timers.overdue, 100, 60.0) == []
     until(lambda: bool(ledger.do(timers.overdue, 100, 0.0)), "a millisecond has passed")
-    [held] = ledger.do(timers.overdue, 100, 0.0)
+    [found] = ledger.do(timers.overdue, 100, 0.0)
+    held = found.held
     assert held == taken[0]
     outcomes = race(
         [

@@ -37,7 +37,7 @@ def total(values: list[int]) -> int:
     return sum(values)
 
 
-@activity
+@activity(interruptible=False)
 def hold(ctx: StepContext, gate: str = "gate", attempts: int = 1, value: Any = None) -> Any:
     """Wait at a gate, in the first attempts."""
     seen = witness.present()

@@ -38,8 +38,10 @@ class Pool:
     env: tuple[tuple[str, str], ...] = ()
 
 
-#: The definitions that the test process starts.
-STARTED = ("nodes.workflows", "nodes.shapes", "nodes.machines", "nodes.controlled", "nodes.legacy", "nodes.stray")
+#: The definitions that workers know.
+MODULES = tuple(f"nodes.{name}" for name in ("workflows", "shapes", "machines", "controlled", "legacy", "long_work"))
+#: Those that the test process starts.
+STARTED = (*MODULES, "nodes.stray")
 #: Sweeps have a node of their own: those of the tests are busy with activities that wait.
 SWEEPER = Pool(name="sweeper", queues=(SWEEPS,), concurrency=1)
 
@@ -114,7 +116,7 @@ class Site:
             VARIABLE: str(self.witness.folder),
             "ORCHESTRATOR_DATABASE_URL": self.database_url,
             "ORCHESTRATOR_BROKER_URL": self.broker_url,
-            "ORCHESTRATOR_MODULES": "nodes.workflows,nodes.shapes,nodes.machines,nodes.controlled,nodes.legacy",
+            "ORCHESTRATOR_MODULES": ",".join(MODULES),
             "ORCHESTRATOR_HEARTBEAT_INTERVAL": "0.5",
             "ORCHESTRATOR_DEAD_AFTER": "3",
         }

@@ -20,8 +20,8 @@ from test_step_context import CONTEXT
 
 from orchestrator.activities.registry import registry
 from orchestrator.activities.script import IsolationUnavailable, ScriptFailed, ScriptTimedOut, script
-from orchestrator.errors import InvalidInput
-from orchestrator.runtime.alarm import AttemptTimedOut, time_limit
+from orchestrator.errors import AttemptTimedOut, InvalidInput
+from orchestrator.runtime.alarm import time_limit
 
 WORKER = Path(__file__).with_name("script_worker.py")
 
