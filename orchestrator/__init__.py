@@ -31,6 +31,8 @@ from orchestrator.errors import (
     ActivityError,
     AttemptInProgress,
     BusinessError,
+    CancelledFailure,
+    DeadlineError,
     DefinitionConflict,
     DefinitionError,
     ExecutionFailed,
@@ -39,21 +41,27 @@ from orchestrator.errors import (
     OrchestratorError,
     ResultTimeout,
     SignalRefused,
+    SystemFailure,
     TransientError,
     UnknownDefinition,
 )
+from orchestrator.ledger.attempts import AttemptRecord
 from orchestrator.model.definition import Definition
-from orchestrator.model.policy import RetryPolicy
+from orchestrator.model.policy import ErrorRule, RetryPolicy
 from orchestrator.model.state import ExecutionStatus, StepStatus
 from orchestrator.runtime.idempotent import idempotent
 
 __all__ = [
     "ActivityError",
     "AttemptInProgress",
+    "AttemptRecord",
     "BusinessError",
+    "CancelledFailure",
+    "DeadlineError",
     "Definition",
     "DefinitionConflict",
     "DefinitionError",
+    "ErrorRule",
     "ExecutionFailed",
     "ExecutionHandle",
     "ExecutionStatus",
@@ -67,6 +75,7 @@ __all__ = [
     "SignalRefused",
     "StepContext",
     "StepStatus",
+    "SystemFailure",
     "TransientError",
     "UnknownDefinition",
     "Workflow",

@@ -22,7 +22,10 @@
     |- ResultTimeout
     `- ActivityError                 raised by activities to say what kind of failure it is
        |- BusinessError              the answer is no; never retried
-       `- TransientError             worth another attempt
+       |- TransientError             worth another attempt
+       |- SystemFailure              something is broken; retried by the policy
+       |- DeadlineError              it took too long; retried by the policy
+       `- CancelledFailure           somebody has called it off; never retried
 
 The first line of a class's docstring is its default message; its facts are attributes. `args` are what a class is
 called with, because pickle and Celery's results make errors anew from them.
@@ -184,7 +187,7 @@ class ActivityError(OrchestratorError):
     """An activity failed.
 
     Attributes:
-        category: business, transient or system; decides whether another attempt is made.
+        category: business, transient, system, timeout or cancelled; decides whether another attempt is made.
         name: a stable name that definitions may refer to; the class's own name by default.
     """
 
@@ -216,3 +219,21 @@ class TransientError(ActivityError):
         # Beside args, like the name: pickle gives both back from the instance's own dictionary.
         self.retry_after = retry_after
         super().__init__(message, name=name)
+
+
+class SystemFailure(ActivityError):
+    """Something that should work is broken: another attempt may succeed once it is mended."""
+
+    category = "system"
+
+
+class DeadlineError(ActivityError):
+    """It took too long: another attempt may be faster."""
+
+    category = "timeout"
+
+
+class CancelledFailure(ActivityError):
+    """Somebody has called it off: another attempt is not wanted."""
+
+    category = "cancelled"

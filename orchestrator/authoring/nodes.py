@@ -20,7 +20,7 @@ from orchestrator.model.definition import Catch
 Where: TypeAlias = tuple[str | int, ...]
 
 #: Fields that are durations, as authors write them, wherever they stand.
-_DURATIONS = ("timeout", "step_timeout", "backoff", "max_delay")
+_DURATIONS = ("timeout", "step_timeout", "backoff", "max_delay", "budget")
 #: The exit of a step's first handler, when it is given no other, and that of its fallback.
 ERROR, FALLBACK = "error", "fallback"
 

@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 from sqlalchemy.exc import DBAPIError
 
+from orchestrator.cli.attempts import attempts_command
 from orchestrator.cli.compile import compile_command
 from orchestrator.cli.connectors import connectors_group, secrets_group
 from orchestrator.cli.definitions import definitions_group
@@ -61,6 +62,7 @@ for _command in (
     list_command,
     show_command,
     events_command,
+    attempts_command,
     compile_command,
     definitions_group,
     schema_command,

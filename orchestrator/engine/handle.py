@@ -10,8 +10,9 @@ from sqlalchemy import Engine
 
 from orchestrator import clock
 from orchestrator.errors import ExecutionFailed, ExecutionNotFound, ResultTimeout
+from orchestrator.ledger import attempts, views
 from orchestrator.ledger import database as ledger_database
-from orchestrator.ledger import views
+from orchestrator.ledger.attempts import AttemptRecord
 from orchestrator.model.state import FINAL_EXECUTIONS, ExecutionStatus
 
 #: Polls begin this far apart and slow down to the second figure, in seconds.
@@ -70,6 +71,11 @@ class ExecutionHandle:
                 return found
             after = page[-1]["id"]
 
+    def attempts(self, path: str | None = None) -> list[AttemptRecord]:
+        """The attempts at all steps, or at the one with this path, in the order in which they began."""
+        with self._database.connect() as connection:
+            return attempts.attempts(connection, self.id, path)
+
     async def astatus(self) -> ExecutionStatus:
         """`status`, awaitable."""
         return await asyncio.to_thread(self.status)
@@ -81,6 +87,10 @@ class ExecutionHandle:
     async def aevents(self, after: int = 0) -> list[dict[str, Any]]:
         """`events`, awaitable."""
         return await asyncio.to_thread(self.events, after)
+
+    async def aattempts(self, path: str | None = None) -> list[AttemptRecord]:
+        """`attempts`, awaitable."""
+        return await asyncio.to_thread(self.attempts, path)
 
     def _read(self) -> tuple[str, Any, Any]:
         def read() -> tuple[str, Any, Any] | None:

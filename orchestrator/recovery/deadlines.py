@@ -17,7 +17,10 @@ def sweep(context: Context) -> int:
     core, connection = context.core, context.connection
     overdue = timers.overdue(connection, LIMIT, GRACE)
     failure = Failure(
-        category="timeout", name="AttemptTimedOut", message="the attempt passed its timeout and was fenced"
+        category="timeout",
+        name="AttemptTimedOut",
+        message="the attempt passed its timeout and was fenced",
+        classes=("AttemptTimedOut",),
     )
     for held in overdue:
         fail_attempt(core, connection, held, failure)

@@ -39,7 +39,7 @@ class Pool:
 
 
 #: The definitions that the test process starts.
-STARTED = ("nodes.workflows", "nodes.shapes", "nodes.machines", "nodes.legacy", "nodes.stray")
+STARTED = ("nodes.workflows", "nodes.shapes", "nodes.machines", "nodes.legacy", "nodes.erring", "nodes.stray")
 #: Sweeps have a node of their own: those of the tests are busy with activities that wait.
 SWEEPER = Pool(name="sweeper", queues=(SWEEPS,), concurrency=1)
 
@@ -114,7 +114,7 @@ class Site:
             VARIABLE: str(self.witness.folder),
             "ORCHESTRATOR_DATABASE_URL": self.database_url,
             "ORCHESTRATOR_BROKER_URL": self.broker_url,
-            "ORCHESTRATOR_MODULES": "nodes.workflows,nodes.shapes,nodes.machines,nodes.legacy",
+            "ORCHESTRATOR_MODULES": "nodes.workflows,nodes.shapes,nodes.machines,nodes.legacy,nodes.erring",
             "ORCHESTRATOR_HEARTBEAT_INTERVAL": "0.5",
             "ORCHESTRATOR_DEAD_AFTER": "3",
         }
