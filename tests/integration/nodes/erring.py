@@ -140,7 +140,7 @@ tabled_machine = machine(
 
 # Policies. Which error is raised, and with what message, is the input's.
 
-_INPUT = {"error": "{{ input.error }}", "message": "{{ input.message ?? 'no' }}"}
+_INPUT = {"error": "{{ input.error }}", "message": "{{ input.message }}"}
 
 
 def _tried(name: str, **policy: Any) -> Any:
