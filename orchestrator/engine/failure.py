@@ -21,7 +21,7 @@ from orchestrator.model.outcome import Failure
 from orchestrator.model.policy import ruled
 from orchestrator.model.state import ExecutionStatus, StepStatus
 
-#: Errors of the definition or the code, which another attempt would only repeat.
+#: Errors of the definition or the code, which another attempt would only repeat, unless a table of errors knows better.
 FINAL_ERRORS = frozenset({"ExpressionError", "InvalidInput", "PayloadError", "ConfigurationError"})
 
 #: What a failure makes of a step or compensation.

@@ -58,6 +58,14 @@ def test_an_entry_that_asks_for_a_text_may_make_an_error_worth_another_attempt(s
     assert [error_of(attempt) for attempt in handle.attempts()] == [("transient", "Busy")] * 3
 
 
+def test_the_table_knows_better_than_the_list_of_errors_that_are_never_retried(site: Site, worker: WorkerNode) -> None:
+    with_table = site.start("tabled-namesake")
+    without = site.start("default-policy", {"error": "InvalidInput", "message": "no"})
+    failed(with_table)
+    failed(without)
+    assert (len(with_table.attempts()), len(without.attempts())) == (3, 1)
+
+
 @pytest.mark.parametrize("name", ["tabled-transaction", "tabled-task"])
 def test_the_table_holds_for_transactional_activities_and_tasks_of_ones_own(
     site: Site, worker: WorkerNode, name: str

@@ -41,6 +41,10 @@ class Flood(Overload):
     """One of its kinds."""
 
 
+class InvalidInput(Exception):
+    """Another library's word for something that passes."""
+
+
 #: By name, for the steps' inputs.
 ERRORS: dict[str, type[Exception]] = {
     error.__name__: error
@@ -49,6 +53,7 @@ ERRORS: dict[str, type[Exception]] = {
         CancelledFailure,
         DeadlineError,
         Flood,
+        InvalidInput,
         Overload,
         SystemFailure,
         TransientError,
@@ -106,6 +111,11 @@ tabled = workflow(
 )
 tabled_busy = workflow(
     "tabled-busy", step("work", err, {"error": "Flood", "message": "busy now"}, retry=SOON), errors=TABLE
+)
+tabled_namesake = workflow(
+    "tabled-namesake",
+    step("work", err, {"error": "InvalidInput"}, retry=SOON),
+    errors=[ErrorRule(error="nodes.erring.InvalidInput", category="transient")],
 )
 tabled_transaction = workflow("tabled-transaction", step("work", err_in_transaction, FLOOD, retry=SOON), errors=TABLE)
 tabled_task = workflow("tabled-task", task("work", flood, retry=SOON), errors=TABLE)
