@@ -23,17 +23,18 @@ from orchestrator.cli.exits import EXIT_CODES
 from orchestrator.cli.main import cli
 from orchestrator.config import Settings
 from orchestrator.model.definition import Catch, Compensation, Definition, Machine, State, Step, Transition
-from orchestrator.model.policy import RetryPolicy
+from orchestrator.model.policy import ErrorRule, RetryPolicy
 
 PAGE = Path(__file__).with_name("reference.md")
 _PART = re.compile(r"(<!-- begin: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 #: Units of numbers; every other number of the settings is a duration.
-UNITS = {"max_payload": "bytes", "pool_size": "connections", "log_limit": "records"}
+UNITS = {"max_payload": "bytes", "pool_size": "connections", "log_limit": "records", "max_crashes": "deaths"}
 
 #: What stands under a key that has keys of its own.
 NESTED = {
     RetryPolicy: "policy or int",
+    ErrorRule: "entries",
     Compensation: "compensation or text",
     Step: "nodes",
     Catch: "catches",
@@ -43,7 +44,7 @@ NESTED = {
 }
 
 #: What the keys of a file are fields of.
-KEYED = (Definition, Step, Compensation, RetryPolicy, Catch, Machine, Transition)
+KEYED = (Definition, Step, Compensation, RetryPolicy, ErrorRule, Catch, Machine, Transition)
 
 #: Of fields whose names say it all to readers of the code.
 MEANINGS = {
@@ -80,6 +81,8 @@ MEANINGS = {
     "Step.compensate_on": "By default `completed` for transactional activities, `attempted` for others.",
     "Compensation.timeout": "Seconds one attempt may take; by default the definition's `step_timeout`.",
     "Compensation.input": "Parameters, by name; strings may hold {{ }} values, also of `undo`.",
+    "Definition.errors": "What exceptions are taken for that do not say it themselves: the keys below; the first entry "
+    "that means one counts.",
     "Definition.retry": "For steps and compensations that say nothing: a policy, or the number of attempts in all.",
     "Definition.step_timeout": "Seconds one attempt may take, for steps that say nothing; by default unlimited.",
 }
@@ -152,6 +155,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "step keys": keys(Step),
     "compensation keys": keys(Compensation),
     "retry keys": keys(RetryPolicy),
+    "error keys": keys(ErrorRule),
     "catch keys": keys(Catch),
     "machine keys": keys(Machine),
     "transition keys": keys(Transition),

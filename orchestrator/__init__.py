@@ -35,7 +35,9 @@ from orchestrator.errors import (
     AttemptInterrupted,
     AttemptTimedOut,
     BusinessError,
+    CancelledFailure,
     ControlRefused,
+    DeadlineError,
     DefinitionConflict,
     DefinitionError,
     ExecutionFailed,
@@ -45,11 +47,13 @@ from orchestrator.errors import (
     OrchestratorError,
     ResultTimeout,
     SignalRefused,
+    SystemFailure,
     TransientError,
     UnknownDefinition,
 )
+from orchestrator.ledger.attempts import AttemptRecord
 from orchestrator.model.definition import Definition
-from orchestrator.model.policy import RetryPolicy
+from orchestrator.model.policy import ErrorRule, RetryPolicy
 from orchestrator.model.state import ExecutionStatus, StepStatus
 from orchestrator.runtime.idempotent import idempotent
 
@@ -59,12 +63,16 @@ __all__ = [
     "AttemptFenced",
     "AttemptInProgress",
     "AttemptInterrupted",
+    "AttemptRecord",
     "AttemptTimedOut",
     "BusinessError",
+    "CancelledFailure",
     "ControlRefused",
+    "DeadlineError",
     "Definition",
     "DefinitionConflict",
     "DefinitionError",
+    "ErrorRule",
     "ExecutionFailed",
     "ExecutionHandle",
     "ExecutionNotFound",
@@ -79,6 +87,7 @@ __all__ = [
     "SignalRefused",
     "StepContext",
     "StepStatus",
+    "SystemFailure",
     "TransientError",
     "UnknownDefinition",
     "Workflow",

@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     heartbeat_interval: PositiveFloat = 2.0
     #: A node silent for this long is dead.
     dead_after: PositiveFloat = 10.0
+    #: A step with which so many owners have died is failed instead of given to another.
+    max_crashes: PositiveInt = 3
     #: Connectors by name: the path of a YAML or JSON file, or JSON text. Secrets in it are references.
     connectors: Annotated[str | dict[str, Any] | None, NoDecode] = None
     #: Keys that encrypt the ledger's secrets, comma-separated; the first encrypts, all decrypt.

@@ -23,7 +23,10 @@
     |- ResultTimeout
     `- ActivityError                 raised by activities to say what kind of failure it is
        |- BusinessError              the answer is no; never retried
-       `- TransientError             worth another attempt
+       |- TransientError             worth another attempt
+       |- SystemFailure              something is broken; retried by the policy
+       |- DeadlineError              it took too long; retried by the policy
+       `- CancelledFailure           somebody has called it off; never retried
     AttemptInterrupted               raised inside an activity that must end now; no Exception, which code may catch
     |- AttemptTimedOut               it took longer than its timeout
     |- AttemptCancelled              its execution was cancelled, or has passed its deadline
@@ -203,7 +206,7 @@ class ActivityError(OrchestratorError):
     """An activity failed.
 
     Attributes:
-        category: business, transient or system; decides whether another attempt is made.
+        category: business, transient, system, timeout or cancelled; decides whether another attempt is made.
         name: a stable name that definitions may refer to; the class's own name by default.
     """
 
@@ -257,3 +260,21 @@ class AttemptCancelled(AttemptInterrupted):
 
 class AttemptFenced(AttemptInterrupted):
     """The step was given to another attempt, or to nobody: whatever this one returns is dropped."""
+
+
+class SystemFailure(ActivityError):
+    """Something that should work is broken: another attempt may succeed once it is mended."""
+
+    category = "system"
+
+
+class DeadlineError(ActivityError):
+    """It took too long: another attempt may be faster."""
+
+    category = "timeout"
+
+
+class CancelledFailure(ActivityError):
+    """Somebody has called it off: another attempt is not wanted."""
+
+    category = "cancelled"

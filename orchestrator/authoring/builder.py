@@ -23,6 +23,7 @@ from orchestrator.authoring.nodes import Node, TransitionNode
 from orchestrator.authoring.steps import Duration, Retry, compensation, given, parallel, sequence, step
 from orchestrator.authoring.workflow import Workflow
 from orchestrator.errors import DefinitionError
+from orchestrator.model.policy import ErrorRule
 
 __all__ = ["Workflow", "compensation", "machine", "parallel", "sequence", "step", "transition", "workflow"]
 
@@ -36,6 +37,8 @@ class Options(TypedDict, total=False):
     output_type: the same for the output.
     output: the output, with {{ }} values; None gives the last step's output, or all last steps' by id.
     signals: the same as input for the payloads of signals and events, by name.
+    errors: what exceptions are to be taken for that do not say it themselves: `ErrorRule`s, the first that means one
+        counts.
     retry, step_timeout, queue, fuse: what holds for steps that say nothing themselves.
     timeout: how long a whole execution may take, 0 is without end; by default 300 seconds, for machines without end.
     execution_retry: take a failed execution up again, from the step that failed; `max_attempts` counts the first time.
@@ -50,6 +53,7 @@ class Options(TypedDict, total=False):
     output_type: Any
     output: Any
     signals: Mapping[str, Any] | None
+    errors: Sequence[ErrorRule | Mapping[str, Any]] | None
     retry: Retry | None
     timeout: Duration | None
     step_timeout: Duration | None

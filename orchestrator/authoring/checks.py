@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from orchestrator.authoring.bodies import Bodies, bodies_of
+from orchestrator.authoring.failure_checks import policy_problems, rule_problems
 from orchestrator.authoring.machine_checks import machine_problems
 from orchestrator.authoring.references import EVENT, ROOTS, output_problems
 from orchestrator.authoring.schema import schema_problems
@@ -47,6 +48,8 @@ def _problems(definition: Definition, registry: Activities | None) -> Iterator[s
         yield f"step {step_id}: {count} steps have this id; rename all but one"
     yield from _schemas(definition)
     yield from _waits(definition)
+    yield from rule_problems(definition.errors)
+    yield from policy_problems(definition.retry)
     if definition.machine is not None:
         yield from machine_problems(definition.machine, bodies)
     own = () if definition.machine is None else ("machine",)

@@ -15,13 +15,23 @@ from pydantic.json_schema import models_json_schema
 from orchestrator.authoring.forms import OTHERWISE, keys_of, spec_model
 from orchestrator.kinds.kinds import ACTIVITY, KINDS
 from orchestrator.model.definition import Catch, Compensation, Definition, Machine, State, Step, Transition
-from orchestrator.model.policy import RetryPolicy
+from orchestrator.model.policy import ErrorRule, RetryPolicy
 
 Schema: TypeAlias = dict[str, Any]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 #: Models that files write almost as they are.
-_MODELS: tuple[type[BaseModel], ...] = (Definition, Step, Compensation, Catch, RetryPolicy, Machine, Transition, State)
+_MODELS: tuple[type[BaseModel], ...] = (
+    Definition,
+    Step,
+    Compensation,
+    Catch,
+    RetryPolicy,
+    ErrorRule,
+    Machine,
+    Transition,
+    State,
+)
 _DURATION: Schema = {
     "anyOf": [{"type": ["number", "null"], "minimum": 0}, {"type": "string", "pattern": "^[^{]+$"}],
     "description": "Seconds, or a text such as 90s, 1h30m or 7d.",
@@ -37,6 +47,7 @@ _SHORT: dict[str, Schema] = {
     "step_timeout": _DURATION,
     "backoff": _DURATION,
     "max_delay": _DURATION,
+    "budget": _DURATION,
     "retry": _RETRY,
     "execution_retry": _RETRY,
     "compensation": {"anyOf": [{"type": ["string", "null"]}, {"$ref": "#/$defs/Compensation"}]},

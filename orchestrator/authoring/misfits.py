@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from orchestrator.authoring.nodes import Where
 from orchestrator.kinds.kinds import KINDS
 from orchestrator.model.definition import Catch, Compensation, Definition, Machine, State, Step, Transition
-from orchestrator.model.policy import RetryPolicy
+from orchestrator.model.policy import ErrorRule, RetryPolicy
 from orchestrator.spelling import did_you_mean
 
 #: Keys of a step that only the authoring forms have; the names of kinds are such keys, too.
@@ -24,6 +24,7 @@ _MODELS: dict[str, type[BaseModel]] = {
     "execution_retry": RetryPolicy,
     "compensation": Compensation,
     "catch": Catch,
+    "errors": ErrorRule,
     "machine": Machine,
     "transitions": Transition,
 }

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from orchestrator.authoring.bodies import Bodies, Body, Node, parent_of
+from orchestrator.authoring.failure_checks import step_policy_problems
 from orchestrator.authoring.references import UNDO, problems_of, references
 from orchestrator.errors import ConfigurationError, UnknownActivity
 from orchestrator.kinds.kinds import ACTIVITY, KINDS, TASK
@@ -47,7 +48,13 @@ def body_problems(body: Body, bodies: Bodies, registry: Activities | None) -> It
         yield f"steps wait for each other: {' -> '.join(cycle)}; remove one of these from after"
     for node in body.nodes:
         label = f"step {node.step.id}"
-        own = (_kind(node), _handlers(node), _join(node.step), _values(node, body, bodies))
+        own = (
+            _kind(node),
+            _handlers(node),
+            _join(node.step),
+            step_policy_problems(node.step),
+            _values(node, body, bodies),
+        )
         yield from (f"{label}: {problem}" for problems in own for problem in problems)
         yield from _activities(node.step, registry)
         if node.step.steps:

@@ -129,7 +129,8 @@ def handle(*nodes: Node, errors: Sequence[str] | str = (), exit: str | None = No
     step goes on as if it had succeeded.
 
     Args:
-        errors: the categories (business, transient, system, timeout) and names of errors that it handles; none: all.
+        errors: the categories (business, transient, system, timeout, cancelled) and names of errors that it handles;
+            none: all.
         exit: the exit that the step ends by, for others that come `after` it: `<step>:<exit>`; by default `error`,
             then `error_2` and so on.
     """

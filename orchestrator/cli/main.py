@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 from sqlalchemy.exc import DBAPIError
 
+from orchestrator.cli.attempts import attempts_command
 from orchestrator.cli.audit import audit_command
 from orchestrator.cli.compile import compile_command
 from orchestrator.cli.connectors import connectors_group, secrets_group
@@ -85,6 +86,7 @@ for _command in (
     maintenance_group,
     audit_command,
     logs_command,
+    attempts_command,
     compile_command,
     definitions_group,
     schema_command,

@@ -29,6 +29,8 @@ _COLOURS = {
     "compensating": "magenta",
     "compensated": "magenta",
     "cancelled": "yellow",
+    "released": "yellow",
+    "fenced": "yellow",
     "failed": "red",
     "failing": "red",
     "timed_out": "red",

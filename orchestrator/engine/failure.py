@@ -18,9 +18,10 @@ from orchestrator.ledger import failures, halts, undos, walks
 from orchestrator.ledger.claims import Claim, Settled
 from orchestrator.model.identity import undone_path
 from orchestrator.model.outcome import Failure
+from orchestrator.model.policy import ruled
 from orchestrator.model.state import ExecutionStatus, StepStatus
 
-#: Errors of the definition or the code, which another attempt would only repeat.
+#: Errors of the definition or the code, which another attempt would only repeat, unless a table of errors knows better.
 FINAL_ERRORS = frozenset({"ExpressionError", "InvalidInput", "PayloadError", "ConfigurationError"})
 
 #: What a failure makes of a step or compensation.
@@ -40,12 +41,12 @@ def settle_failure(
     Returns:
         None when the claim was lost and nothing was written.
     """
+    failure = _known(graph, failure)
     undone = undone_path(held.path)
     error = json.dumps(failure.as_data())
-    if not final and _is_retried(graph, held, failure):
+    delay = None if final else _delay(connection, graph, held, failure)
+    if delay is not None:
         want = ExecutionStatus.RUNNING if undone is None else ExecutionStatus.COMPENSATING
-        # A service that says when it is there again is not asked before.
-        delay = max(graph.retry(held.path).delay(held.failures + 1), failure.retry_after or 0.0)
         return failures.settle_retry(connection, held, error, delay=delay, want=want)
     if undone is not None:
         stop = graph.definition.on_compensation_failure == "stop"
@@ -61,12 +62,24 @@ def settle_failure(
     return failures.settle_failed(connection, held, error, outcome=StepStatus.FAILED, rollback=borne.rollback)
 
 
-def _is_retried(graph: Graph, held: Claim, failure: Failure) -> bool:
-    if failure.name in FINAL_ERRORS:
-        return False
+def _known(graph: Graph, failure: Failure) -> Failure:
+    """The failure as the definition's table of errors has it: by the same rule for the settle and for what follows."""
+    return ruled(graph.definition.errors, failure)
+
+
+def _delay(connection: Connection, graph: Graph, held: Claim, failure: Failure) -> float | None:
+    """Seconds until the next attempt; None when none follows."""
+    if failure.name in FINAL_ERRORS and not failure.ruled:
+        return None
     for_ever = undone_path(held.path) is None and graph.step(held.path).on_error == "retry"
     policy = graph.retry(held.path)
-    return policy.retries(held.failures + 1, failure.category, failure.name, for_ever=for_ever)
+    if not policy.retries(held.failures + 1, failure.category, failure.name, for_ever=for_ever):
+        return None
+    # A service that says when it is there again is not asked before.
+    delay = max(policy.delay(held.failures + 1), failure.retry_after or 0.0)
+    if policy.budget is None or for_ever:
+        return delay
+    return delay if policy.has_time(failures.failing_for(connection, held), delay) else None
 
 
 def follow_failure(
@@ -79,6 +92,7 @@ def follow_failure(
     """
     if undone_path(held.path) is not None:
         return None
+    failure = _known(graph, failure)
     borne = bearing(graph, held.path, failure.category, failure.name)
     if settled is not None and settled.halted:
         # The execution is flagged, or a body around this step is broken off.

@@ -12,8 +12,9 @@ from sqlalchemy import Engine
 from orchestrator import clock
 from orchestrator.config import LOG_LEVELS
 from orchestrator.errors import ExecutionFailed, ExecutionNotFound, ResultTimeout
-from orchestrator.ledger import attempt_logs, views
+from orchestrator.ledger import attempt_logs, attempts, views
 from orchestrator.ledger import database as ledger_database
+from orchestrator.ledger.attempts import AttemptRecord
 from orchestrator.model.state import FINAL_EXECUTIONS, ExecutionStatus
 
 #: Polls begin this far apart and slow down to the second figure, in seconds.
@@ -93,6 +94,11 @@ class ExecutionHandle:
             found = attempt_logs.read(connection, self.id, path=path, level=least)
         return [row | {"level": logging.getLevelName(row["level"])} for row in found]
 
+    def attempts(self, path: str | None = None) -> list[AttemptRecord]:
+        """The attempts at all steps, or at the one with this path, in the order in which they began."""
+        with self._database.connect() as connection:
+            return attempts.attempts(connection, self.id, path)
+
     async def astatus(self) -> ExecutionStatus:
         """`status`, awaitable."""
         return await asyncio.to_thread(self.status)
@@ -104,6 +110,10 @@ class ExecutionHandle:
     async def aevents(self, after: int = 0) -> list[dict[str, Any]]:
         """`events`, awaitable."""
         return await asyncio.to_thread(self.events, after)
+
+    async def aattempts(self, path: str | None = None) -> list[AttemptRecord]:
+        """`attempts`, awaitable."""
+        return await asyncio.to_thread(self.attempts, path)
 
     async def alogs(self, path: str | None = None, level: str = "INFO") -> list[dict[str, Any]]:
         """`logs`, awaitable."""

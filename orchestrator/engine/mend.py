@@ -107,13 +107,17 @@ def end_of_header(
     return ready
 
 
-def fail_attempt(core: Core, connection: Connection, held: Claim, failure: Failure) -> None:
-    """Settle an attempt that its worker could not end, with its own token, and go on from there."""
+def fail_attempt(core: Core, connection: Connection, held: Claim, failure: Failure, *, final: bool = False) -> None:
+    """Settle an attempt that its worker could not end, with its own token, and go on from there.
+
+    Args:
+        final: no other attempt follows, whatever the policy says.
+    """
     opened = bare_spread(core, connection, held.execution_id)
     if opened is None:
         return
     graph, spread = opened
-    settled = settle_failure(connection, graph, held, failure, spread=spread)
+    settled = settle_failure(connection, graph, held, failure, spread=spread, final=final)
     if settled is None or settled.status == StepStatus.RETRYING:
         return
     ready = follow_failure(connection, graph, held, failure, spread=spread, settled=settled)

@@ -17,7 +17,10 @@ GRACE = 2.0
 _CLOSE = 0.05
 
 _TIMED_OUT = Failure(
-    category="timeout", name="AttemptTimedOut", message="the attempt passed its timeout and was fenced"
+    category="timeout",
+    name="AttemptTimedOut",
+    message="the attempt passed its timeout and was fenced",
+    classes=("AttemptTimedOut",),
 )
 
 
@@ -33,5 +36,5 @@ def fail_overdue(core: Core, connection: Connection, overdue: Overdue) -> None:
     failure = _TIMED_OUT
     if patience is not None and (timeout is None or overdue.allowed < timeout - _CLOSE):
         message = f"the attempt let {patience:g} s pass without a heartbeat and was fenced"
-        failure = Failure(category="timeout", name="HeartbeatTimedOut", message=message)
+        failure = Failure(category="timeout", name="HeartbeatTimedOut", message=message, classes=("HeartbeatTimedOut",))
     fail_attempt(core, connection, overdue.held, failure)

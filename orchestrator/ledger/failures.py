@@ -6,7 +6,7 @@ matches the claim's token, so that of a worker and a sweep that fences it one wi
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from orchestrator.ledger.claims import Claim, Settled
 from orchestrator.ledger.fragments import EVENTS, STILL_HELD, STOPPED, SUCCESSORS, statement
@@ -16,6 +16,7 @@ from orchestrator.model.exits import FAILED
 SETTLE_RETRY = statement(f"""
 WITH d AS (
     UPDATE orchestrator.step s SET owner = NULL, failures = s.failures + 1, error = CAST(:error AS jsonb),
+           failing_since = coalesce(s.failing_since, s.started_at),
            status = CASE WHEN {STOPPED} THEN 'failed' ELSE 'retrying' END,
            due_at = CASE WHEN {STOPPED} THEN NULL
                          ELSE clock_timestamp() + CAST(:delay AS float8) * interval '1 second' END,
@@ -78,6 +79,19 @@ WITH d AS ({_FAIL}), b AS (
 ), e AS ({EVENTS} {_FAILED_EVENT})
 SELECT halt, status FROM d
 """)
+
+
+#: Read by failures only, and only where a budget of time asks for it.
+FAILING_FOR = text("""
+SELECT CAST(extract(epoch FROM clock_timestamp() - coalesce(failing_since, started_at)) AS float8)
+FROM orchestrator.step WHERE execution_id = :execution AND path = :path
+""")
+
+
+def failing_for(connection: Connection, held: Claim) -> float:
+    """Seconds since the first failed attempt at a step began, this one included."""
+    found: float | None = connection.execute(FAILING_FOR, {"execution": held.execution_id, "path": held.path}).scalar()
+    return found or 0.0
 
 
 def settle_retry(connection: Connection, held: Claim, error: str, *, delay: float, want: str) -> Settled | None:

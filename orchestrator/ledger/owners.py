@@ -3,6 +3,11 @@
 An owner's name is its node's boot id, a dot, and the process (or thread) in it. Release is the only statement that
 turns running back to ready; the fencing token makes a release of a living owner harmless: its settle writes nothing.
 
+Each release counts the death on the step's row, unless the owner ended in good order. A step that would be released
+once too often has perhaps killed its owners: it is not released but told of (`Released.held`), and stays running under
+the dead owner until the engine has failed it with that owner's token. Of two releasers that are told of it, one's
+settle writes; if both die before, the next release tells of it again. Nothing sets the count back.
+
 A node buries others only if it has itself been heard without a gap for as long as silence means death: after an outage
 of the database every node looks silent, and the first one back must not bury the rest.
 """
@@ -11,8 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, TextClause, text
+
+from orchestrator.ledger.claims import Claim
+from orchestrator.model.state import StepStatus
 
 REGISTER = text("""
 INSERT INTO orchestrator.worker (boot_id, tenant, name, queues, children, pid)
@@ -50,34 +59,42 @@ RETURNING w.boot_id, w.name
 
 _RELEASE = """
 WITH held AS MATERIALIZED (
-    SELECT execution_id, path, owner FROM orchestrator.step WHERE status = 'running' AND <whose> FOR UPDATE <waiting>
+    SELECT execution_id, path, owner, attempt, failures, halt, crashes + CASE WHEN <died> THEN 1 ELSE 0 END AS crashes,
+           <died> AND NOT halt AND crashes + 1 >= CAST(:most AS int) AS is_poison
+    FROM orchestrator.step WHERE status = 'running' AND <whose> FOR UPDATE <waiting>
 ), r AS (
-    UPDATE orchestrator.step s SET owner = NULL, due_at = NULL,
+    UPDATE orchestrator.step s SET owner = NULL, due_at = NULL, crashes = held.crashes,
            status = CASE WHEN s.halt THEN 'cancelled' ELSE 'ready' END,
            ready_xid = CASE WHEN NOT s.halt THEN pg_current_xact_id() END, ready_at = clock_timestamp(),
            settled_at = CASE WHEN s.halt THEN clock_timestamp() END
     FROM held
     WHERE s.execution_id = held.execution_id AND s.path = held.path AND s.status = 'running' AND s.owner = held.owner
+      AND is_poison IS NOT TRUE
     RETURNING s.execution_id, s.path, s.tenant, s.attempt, s.status, held.owner
 ), e AS (
     INSERT INTO orchestrator.event (execution_id, tenant, type, path, attempt, data)
     SELECT execution_id, tenant, CASE status WHEN 'ready' THEN 'step_released' ELSE 'step_cancelled' END, path, attempt,
            jsonb_build_object('owner', owner) FROM r
 )
-SELECT execution_id, path, status FROM r
+SELECT execution_id, path, status, attempt, owner, 0 AS failures, 0 AS crashes FROM r
+UNION ALL SELECT execution_id, path, 'running', attempt, owner, failures, crashes FROM held WHERE is_poison
 """
 
 
-def _release(whose: str, waiting: str = "SKIP LOCKED") -> TextClause:
-    return text(_RELEASE.replace("<whose>", whose).replace("<waiting>", waiting))
+def _release(whose: str, *, died: str = "true", waiting: str = "SKIP LOCKED") -> TextClause:
+    return text(_RELEASE.replace("<whose>", whose).replace("<died>", died).replace("<waiting>", waiting))
 
 
 #: Waits for the dead owner's last statement, which may still be at work.
-RELEASE_OWNER = _release("owner = :owner", waiting="")
+RELEASE_OWNER = _release("owner = :owner", died="CAST(:died AS boolean)", waiting="")
 #: Of nodes that are gone.
-RELEASE_GONE = _release("""EXISTS (
+RELEASE_GONE = _release(
+    """EXISTS (
     SELECT FROM orchestrator.worker w WHERE (w.buried_at IS NOT NULL OR w.stopped_at IS NOT NULL)
-      AND w.boot_id = split_part(owner, '.', 1))""")
+      AND w.boot_id = split_part(owner, '.', 1))""",
+    died="""NOT EXISTS (
+    SELECT FROM orchestrator.worker w WHERE w.stopped_at IS NOT NULL AND w.boot_id = split_part(owner, '.', 1))""",
+)
 #: Of pool children that their living node no longer lists. A child's first claim may precede the first heartbeat that
 #: lists it, so only older claims count.
 RELEASE_LOST_CHILDREN = _release("""EXISTS (
@@ -96,12 +113,15 @@ WHERE r.status = 'running' AND (r.owner = :owner OR EXISTS (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Released:
-    """A claim taken from a dead owner."""
+    """A claim taken from a dead owner, or to be failed."""
 
     execution_id: str
     path: str
-    #: ready: to be published; cancelled: its execution had been flagged.
+    #: ready: to be published; cancelled: its execution had been flagged; running: to be failed.
     status: str
+    #: Of a step that is to be failed: the dead owner's claim, and how many owners have died with it, this one included.
+    held: Claim | None = None
+    crashes: int = 0
 
 
 def register(
@@ -151,20 +171,35 @@ def bury(connection: Connection, observer: str, silence: float) -> list[tuple[st
     return [(row[0], row[1]) for row in connection.execute(BURY, {"observer": observer, "silence": silence})]
 
 
-def release(connection: Connection, owner: str) -> list[Released]:
-    """Take back whatever this owner holds; the caller publishes it."""
+def release(connection: Connection, owner: str, *, max_crashes: int | None = None, died: bool = True) -> list[Released]:
+    """Take back whatever this owner holds; the caller publishes it, or fails it.
+
+    Args:
+        max_crashes: so many dead owners fail a step; None releases all.
+        died: False when it was told to end, which is nobody's fault and not counted.
+    """
     connection.execute(RELEASE_RECORDS, {"owner": owner})
-    return _released(connection, RELEASE_OWNER, {"owner": owner})
+    return _released(connection, RELEASE_OWNER, {"owner": owner, "most": max_crashes, "died": died})
 
 
-def release_gone(connection: Connection) -> list[Released]:
-    """Take back whatever is held by nodes that are gone, or by children that their nodes no longer list."""
+def release_gone(connection: Connection, *, max_crashes: int | None = None) -> list[Released]:
+    """Take back whatever is held by nodes that are gone, or by children that their nodes no longer list.
+
+    Args:
+        max_crashes: so many dead owners fail a step; None releases all.
+    """
     connection.execute(RELEASE_RECORDS, {"owner": None})
-    return [*_released(connection, RELEASE_GONE, {}), *_released(connection, RELEASE_LOST_CHILDREN, {})]
+    most = {"most": max_crashes}
+    return [*_released(connection, RELEASE_GONE, most), *_released(connection, RELEASE_LOST_CHILDREN, most)]
 
 
-def _released(connection: Connection, statement: TextClause, parameters: dict[str, str]) -> list[Released]:
-    return [
-        Released(execution_id=str(row[0]), path=row[1], status=row[2])
-        for row in connection.execute(statement, parameters)
-    ]
+def _released(connection: Connection, statement: TextClause, parameters: dict[str, Any]) -> list[Released]:
+    return [_one(row) for row in connection.execute(statement, parameters)]
+
+
+def _one(row: Sequence[Any]) -> Released:
+    execution_id, path, status, attempt, owner, failures, crashes = row
+    if status != StepStatus.RUNNING:
+        return Released(execution_id=str(execution_id), path=path, status=status)
+    held = Claim(execution_id=str(execution_id), path=path, attempt=attempt, owner=owner, failures=failures)
+    return Released(execution_id=held.execution_id, path=path, status=status, held=held, crashes=crashes)

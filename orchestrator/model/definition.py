@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from orchestrator.model.payload import canonical
-from orchestrator.model.policy import RetryPolicy
+from orchestrator.model.policy import ErrorRule, RetryPolicy
 
 #: When a step's effect must be undone: once an attempt was made, or only once it has succeeded.
 CompensateOn: TypeAlias = Literal["attempted", "completed"]
@@ -164,6 +164,8 @@ class Definition(_Model):
     machine: Machine | None = None
     #: JSON Schemas that the payloads of signals and events must satisfy, by name.
     signals: dict[Name, dict[str, Any]] = Field(default_factory=dict)
+    #: What exceptions are to be taken for that do not say it themselves; the first entry that means one counts.
+    errors: tuple[ErrorRule, ...] = ()
     #: Defaults of the steps that say nothing themselves.
     retry: RetryPolicy | None = None
     #: Seconds one attempt of a step may take.

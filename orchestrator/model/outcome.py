@@ -23,6 +23,11 @@ class Failure:
     retry_after: float | None = None
     #: Path of the step that it broke out of; empty for the step's own failure.
     step: str = ""
+    #: The exception's class and its bases, most special first, as `module.name`: what a definition's table of errors
+    #: knows it by. Not kept. Empty for what says its own category: then the table has no say.
+    classes: tuple[str, ...] = ()
+    #: Whether a definition's table of errors has given it its category.
+    ruled: bool = False
 
     def as_data(self) -> dict[str, Any]:
         """JSON data, cut to what the ledger keeps; NUL characters, which jsonb cannot hold, are replaced."""
@@ -32,6 +37,13 @@ class Failure:
         if self.step:
             data["step"] = self.step
         return {key: _storable(value) for key, value in data.items()}
+
+
+def classes_of(kind: type[BaseException]) -> tuple[str, ...]:
+    """An exception's class and its bases by name, most special first; those that all exceptions have aside."""
+    return tuple(
+        f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__ if base not in {BaseException, object}
+    )
 
 
 def _storable(text: str) -> str:

@@ -13,9 +13,11 @@ logger = logging.getLogger("orchestrator.recovery")
 
 def sweep(context: Context) -> int:
     """Bury silent nodes and give back what the dead hold."""
-    for boot_id, name in owners.bury(context.connection, context.observer, context.core.settings.dead_after):
+    core, settings = context.core, context.core.settings
+    for boot_id, name in owners.bury(context.connection, context.observer, settings.dead_after):
         logger.warning("node is dead; its claims are released", extra={"boot_id": boot_id, "node": name})
-    publish_released(context.core, context.connection, owners.release_gone(context.connection))
+    released = owners.release_gone(context.connection, max_crashes=settings.max_crashes)
+    publish_released(core, context.connection, released)
     return 0
 
 

@@ -143,7 +143,8 @@ def _child_starts(worker: Worker) -> None:
     worker.attendance.listen(getattr(current_process(), "index", -1))
     try:
         with worker.core.database.connect() as connection:
-            # Process ids come again: whatever an earlier one of this name held is not ours.
+            # Process ids come again: whatever an earlier one of this name held is not ours. Released in any case, as
+            # one that is left with this name would count as ours; the next death fails it.
             owners.release(connection, worker.node.owner())
     except SQLAlchemyError as error:
         logger.warning("child starts without the database", extra={"reason": str(error)})

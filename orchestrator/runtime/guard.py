@@ -24,7 +24,7 @@ from orchestrator.activities.registry import Activity, Registry
 from orchestrator.errors import ActivityError, AttemptInterrupted, AttemptTimedOut, TransientError, UnknownActivity
 from orchestrator.ledger import database, lost_replies
 from orchestrator.ledger.claims import Claim, Settled
-from orchestrator.model.outcome import Failure
+from orchestrator.model.outcome import Failure, classes_of
 from orchestrator.model.payload import encode
 from orchestrator.model.state import StepStatus
 from orchestrator.redaction import redact, redact_json
@@ -170,9 +170,11 @@ def _call(attempt: Attempt, activity: Activity, context: StepContext) -> str:
 
 
 def classify(error: BaseException) -> Failure:
-    """An exception as data: an activity's own errors say what they are, others are the system's."""
+    """An exception as data. An activity's own errors say what they are; of others it is guessed, and a definition's
+    table of errors may know better (engine/failure.py)."""
+    classes = classes_of(type(error))
     if isinstance(error, ActivityError):
-        category, name = error.category, error.name
+        category, name, classes = error.category, error.name, ()
     elif isinstance(error, AttemptTimedOut | TimeoutError):
         category, name = "timeout", type(error).__name__
     elif isinstance(error, AttemptInterrupted):
@@ -181,7 +183,9 @@ def classify(error: BaseException) -> Failure:
         category, name = "transient", type(error).__name__
     else:
         category, name = "system", type(error).__name__
-    trace = "".join(traceback.format_exception(error)) if category != "business" else ""
+    trace = "".join(traceback.format_exception(error))
     retry_after = error.retry_after if isinstance(error, TransientError) else None
     message, trace = redact(str(error) or name), redact(trace)
-    return Failure(category=category, name=name, message=message, traceback=trace, retry_after=retry_after)
+    return Failure(
+        category=category, name=name, message=message, traceback=trace, retry_after=retry_after, classes=classes
+    )

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.engine.core import Core
@@ -78,7 +79,8 @@ class NodeLife:
         try:
             with self._core.database.connect() as connection:
                 owners.stop(connection, self._node.boot_id)
-                publish_released(self._core, connection, owners.release_gone(connection))
+                released = owners.release_gone(connection, max_crashes=self._core.settings.max_crashes)
+                publish_released(self._core, connection, released)
         except SQLAlchemyError as error:
             logger.warning("could not say goodbye; the node will be found dead", extra={"reason": str(error)})
 
@@ -128,11 +130,17 @@ class NodeLife:
                 logger.exception("release failed", extra={"child": pid})
 
     def _release(self, owner: str) -> None:
+        # A node that goes down ends its children itself.
+        died = not self._node.draining
+
+        def take(connection: Connection) -> list[Released]:
+            return owners.release(connection, owner, max_crashes=self._core.settings.max_crashes, died=died)
+
         def release() -> list[Released]:
             with self._core.database.connect() as connection:
                 # Twice: the dead child's last statement may still be at work in its backend. The first release waits
                 # for it, the second sees what it claimed.
-                return [*owners.release(connection, owner), *owners.release(connection, owner)]
+                return list(dict.fromkeys([*take(connection), *take(connection)]))
 
         released = database.persist(release, give_up_after=30)
         if released:

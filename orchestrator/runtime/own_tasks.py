@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import Celery, bootsteps, signals
+from celery.exceptions import TimeLimitExceeded
 
 from orchestrator.dispatch.canvas import SEGMENT_TASK
 from orchestrator.dispatch.own_task import HEADER, REFUSED_TASK, REVOKED, UNINITIALISED, UNKNOWN, StepRef
 from orchestrator.engine.mend import fail_attempt
 from orchestrator.ledger import database, lost_replies
-from orchestrator.model.outcome import Failure
+from orchestrator.model.outcome import Failure, classes_of
 from orchestrator.runtime.link import Link
 from orchestrator.runtime.message import Message
 from orchestrator.runtime.task_steps import RefusedStep
@@ -33,14 +34,21 @@ _FAILURES = {
         name="TaskRefused",
         message="a worker without the orchestrator got the task's message and refused it; nothing of the task was "
         "called. Have init_app called with the Celery application of every worker that consumes its queue",
+        classes=("TaskRefused",),
     ),
     UNKNOWN: Failure(
         category="system",
         name="UnknownTask",
         message="a worker that consumes the task's queue does not know the task. Have its workers import the task's "
         "module, or give the step the queue of workers that do",
+        classes=("UnknownTask",),
     ),
-    REVOKED: Failure(category="cancelled", name="TaskRevoked", message="the task was revoked, or has expired"),
+    REVOKED: Failure(
+        category="cancelled",
+        name="TaskRevoked",
+        message="the task was revoked, or has expired",
+        classes=("TaskRevoked",),
+    ),
 }
 
 
@@ -91,7 +99,8 @@ def settle_killed(worker: Worker, step: StepRef, pid: int, limit: float) -> None
     Called in the main process, which must not wait: without the database the process is a dead owner like any other.
     """
     message = f"the task took more than its hard time limit of {limit:g} s, and its process was killed"
-    failure = Failure(category="timeout", name="TimeLimitExceeded", message=message)
+    classes = classes_of(TimeLimitExceeded)
+    failure = Failure(category="timeout", name="TimeLimitExceeded", message=message, classes=classes)
 
     def settle() -> None:
         with worker.core.database.connect() as connection:

@@ -99,7 +99,7 @@ class TracedCall:
         request = self._true_request()
         if misfit is not None:
             self.report = self._failed(request, misfit)
-            return Failure(category="system", name="InvalidInput", message=f"{self.task.name}: {misfit}")
+            return _refused("InvalidInput", f"{self.task.name}: {misfit}")
         token = _present.set(self)
         try:
             with entered(context), within, self.soft_limit():
@@ -232,7 +232,7 @@ def _misfit(task: Any, arguments: Arguments) -> TypeError | None:
 
 
 def _refused(name: str, message: str) -> Failure:
-    return Failure(category="system", name=name, message=message)
+    return Failure(category="system", name=name, message=message, classes=(name,))
 
 
 def _hard_limit(task: Any, request: dict[str, Any]) -> float | None:

@@ -166,8 +166,8 @@ def test_a_childs_deadline_is_no_later_than_its_parents(site: Site, worker: Work
     deadlines = site.execute("SELECT deadline FROM orchestrator.execution WHERE id IN (:a, :b)", a=handle.id, b=child)
     assert len({row[0] for row in deadlines}) == 1
     site.open(handle, "refusal")
-    # A child that ended before its parent failed would be taken back.
-    site.status(handle, "failing")
+    # A child that had succeeded before would have to be undone.
+    site.status(site.orchestrator.execution(child), "cancelling")
     site.open(site.orchestrator.execution(child))
     site.status(handle, "failed")
 

@@ -39,7 +39,9 @@ class Pool:
 
 
 #: The definitions that workers know.
-MODULES = tuple(f"nodes.{name}" for name in ("workflows", "shapes", "machines", "controlled", "legacy", "long_work"))
+MODULES = tuple(
+    f"nodes.{name}" for name in ("workflows", "shapes", "machines", "controlled", "legacy", "long_work", "erring")
+)
 #: Those that the test process starts.
 STARTED = (*MODULES, "nodes.stray")
 #: Sweeps have a node of their own: those of the tests are busy with activities that wait.

@@ -55,3 +55,31 @@ def test_business_errors_and_those_named_are_final() -> None:
 def test_nonsense_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         RetryPolicy.model_validate(wrong)
+
+
+def test_with_retry_on_no_other_category_or_name_is_retried() -> None:
+    policy = RetryPolicy(max_attempts=9, retry_on=("transient", "Busy"), never_on=("Gone",))
+    assert policy.retries(1, "transient", "X")
+    assert policy.retries(1, "system", "Busy")
+    assert not policy.retries(1, "system", "X")
+    assert not policy.retries(1, "transient", "Gone")
+    assert not RetryPolicy(retry_on=("business",)).retries(1, "business", "X")
+    assert not policy.retries(1, "system", "X", for_ever=True)
+
+
+def test_cancelled_errors_are_final() -> None:
+    assert not RetryPolicy().retries(1, "cancelled", "X", for_ever=True)
+
+
+def test_an_attempt_that_would_begin_behind_the_budget_has_no_time() -> None:
+    policy = RetryPolicy(budget=10)
+    assert policy.has_time(4, 6)
+    assert not policy.has_time(4, 6.1)
+    assert not policy.has_time(11, 0)
+    assert RetryPolicy().has_time(1e9, 1e9)
+
+
+@pytest.mark.parametrize("budget", [0, -1])
+def test_a_budget_is_some_time(budget: float) -> None:
+    with pytest.raises(ValidationError):
+        RetryPolicy(budget=budget)
