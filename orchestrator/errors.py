@@ -17,6 +17,7 @@
     |- IdempotencyKeyHeld            somebody's open transaction has just used the key
     |- AttemptInProgress             a guarded task's key is being worked on
     |- ExecutionNotFound
+    |- IncidentNotFound
     |- SignalRefused                 an execution does not take a signal or event now; says what it takes
     |- ExecutionFailed               result() of an execution that did not succeed
     |- ResultTimeout
@@ -144,6 +145,10 @@ class AttemptInProgress(OrchestratorError):
 
 class ExecutionNotFound(OrchestratorError):
     """No execution has that id; `orchestrator list` shows those that exist."""
+
+
+class IncidentNotFound(OrchestratorError):
+    """No such incident is open; `orchestrator incidents list --all` shows those that exist."""
 
 
 class SignalRefused(OrchestratorError):

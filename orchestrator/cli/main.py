@@ -20,6 +20,8 @@ from orchestrator.cli.events import events_command
 from orchestrator.cli.examples import examples_command
 from orchestrator.cli.executions import list_command, show_command
 from orchestrator.cli.exits import EXIT_CODES, FAILED, INTERRUPTED
+from orchestrator.cli.explain import explain_command
+from orchestrator.cli.incidents import incidents_group
 from orchestrator.cli.new import new_command
 from orchestrator.cli.schema import schema_command
 from orchestrator.cli.send import emit_command, send_command, signal_command
@@ -61,6 +63,8 @@ for _command in (
     list_command,
     show_command,
     events_command,
+    explain_command,
+    incidents_group,
     compile_command,
     definitions_group,
     schema_command,

@@ -16,6 +16,7 @@ from orchestrator.engine import start as starting
 from orchestrator.engine.after_commit import Transaction, connection_of, publish_after_commit
 from orchestrator.engine.handle import ExecutionHandle
 from orchestrator.engine.inbox import PATIENCE, Inbox
+from orchestrator.engine.oversight import Oversight
 from orchestrator.engine.start import Options, Started, Target
 from orchestrator.errors import ExecutionNotFound, UnknownDefinition
 from orchestrator.ledger import database, definitions, views
@@ -30,8 +31,8 @@ class RunsSync(Protocol):
         """Call a function with the synchronous session or connection within."""
 
 
-class Service(Inbox):
-    """Starts executions, reaches them and finds them again."""
+class Service(Inbox, Oversight):
+    """Starts executions, reaches them, finds them again and oversees them."""
 
     @cached_property
     def catalog(self) -> Catalog:
