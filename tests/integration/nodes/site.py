@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +41,15 @@ class Pool:
 
 
 #: The definitions that the test process starts.
-STARTED = ("nodes.workflows", "nodes.shapes", "nodes.machines", "nodes.legacy", "nodes.stray")
+STARTED = (
+    "nodes.workflows",
+    "nodes.shapes",
+    "nodes.machines",
+    "nodes.legacy",
+    "nodes.stray",
+    "nodes.oversight",
+    "nodes.latecomer",
+)
 #: Sweeps have a node of their own: those of the tests are busy with activities that wait.
 SWEEPER = Pool(name="sweeper", queues=(SWEEPS,), concurrency=1)
 
@@ -109,20 +119,36 @@ class Site:
     def _container(
         self, name: str, argv: Sequence[str], env: Mapping[str, str], prompt: str, queues: Sequence[str]
     ) -> ProcessContainer:
+        container = ProcessContainer(
+            self._processes, name, argv, {**self._environment(), **env}, prompt=prompt, queues=queues
+        )
+        container.start()
+        return container
+
+    def _environment(self) -> dict[str, str]:
         settings = {
             "PYTHONPATH": _PATH,
             VARIABLE: str(self.witness.folder),
             "ORCHESTRATOR_DATABASE_URL": self.database_url,
             "ORCHESTRATOR_BROKER_URL": self.broker_url,
-            "ORCHESTRATOR_MODULES": "nodes.workflows,nodes.shapes,nodes.machines,nodes.legacy",
+            "ORCHESTRATOR_MODULES": "nodes.workflows,nodes.shapes,nodes.machines,nodes.legacy,nodes.oversight",
             "ORCHESTRATOR_HEARTBEAT_INTERVAL": "0.5",
             "ORCHESTRATOR_DEAD_AFTER": "3",
+            "ORCHESTRATOR_QUEUE_UNCONSUMED_AFTER": "1",
         }
-        sweeps = ("TIMERS", "OWNERS", "OVERTAKEN", "STALLED", "DEADLINES")
-        settings |= {f"ORCHESTRATOR_SWEEP_{sweep}": "0.5" for sweep in sweeps}
-        container = ProcessContainer(self._processes, name, argv, {**settings, **env}, prompt=prompt, queues=queues)
-        container.start()
-        return container
+        sweeps = ("TIMERS", "OWNERS", "OVERTAKEN", "STALLED", "DEADLINES", "INCIDENTS")
+        return settings | {f"ORCHESTRATOR_SWEEP_{sweep}": "0.5" for sweep in sweeps}
+
+    def without_beat(self) -> None:
+        """End the beat that `running` keeps; it starts another."""
+        self._beats.pop("beat").kill()
+
+    def program(self, command: str) -> None:
+        """Start a command line that goes on, such as a worker's, until this site ends."""
+        name = f"program-{uuid4().hex[:8]}"
+        argv = [sys.executable, "-m", "orchestrator.cli", *shlex.split(command)[1:]]
+        argv += ["--name", name, "--concurrency", "1"] if argv[3] == "worker" else []
+        self._processes.start(name, argv, self._environment())
 
     # Starting and waiting.
 
