@@ -68,19 +68,12 @@ def show_command(incident: UUID, as_json: bool) -> None:
         out.print(f"{label}: {escape(value)}", style="dim", soft_wrap=True)
     if helps is not None:
         out.print(f"[cyan]$ {escape(helps)}[/]", soft_wrap=True)
-    if subjects:
-        drawn = table("id", "definition", "status", "step", "at", "helps")
-        for subject in subjects:
-            drawn.add_row(
-                str(subject["execution_id"]),
-                subject["definition_name"] or "",
-                subject["status"] or "gone",
-                escape(subject["path"]),
-                shown_time(subject["at"]),
-                subject["command"] or "",
-            )
-        out.print()
-        out.print(drawn)
+    for subject in subjects:
+        # No table: whoever copies a command wants it whole, however narrow the terminal.
+        words = (subject["execution_id"], subject["definition_name"], subject["status"] or "gone", subject["path"])
+        out.print(escape("  ".join(str(word) for word in (shown_time(subject["at"]), *words) if word)), soft_wrap=True)
+        if subject["command"] is not None:
+            out.print(f"  [cyan]$ {escape(subject['command'])}[/]", soft_wrap=True)
 
 
 def _helped(row: dict[str, Any], subject: dict[str, Any]) -> dict[str, Any]:

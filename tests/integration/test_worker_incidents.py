@@ -114,12 +114,8 @@ def test_drift_is_an_incident_with_its_diff_until_a_worker_agrees(site: Site, wo
     row = about(site, "drift", definition="changing")[0]
     assert (len(about(site, "drift", definition="changing")), row["closed_at"]) == (before + 1, None)
     assert '+        "value": "changed"' in row["detail"]["diff"]
-    agreeing = site.worker(Pool(name="agreeing", queues=("nowhere",)))
-    try:
-        assert agreeing.ready()
-        assert resolved(site, row) == "a worker has started with the published content"
-    finally:
-        agreeing.teardown()
+    site.orchestrator.prepare_worker()
+    assert resolved(site, row) == "a worker has started with the published content"
 
 
 @pytest.fixture
