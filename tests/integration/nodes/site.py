@@ -68,6 +68,7 @@ class Site:
         )
         self._nodes: dict[Pool, WorkerNode] = {}
         self._beats: dict[str, BeatNode] = {}
+        self._programs: list[str] = []
         engine = database.connect(self.database_url, pool_size=1, lock_timeout=10)
         migrate(engine)
         engine.dispose()
@@ -89,6 +90,8 @@ class Site:
     def running(self, *pools: Pool) -> list[WorkerNode]:
         """Exactly these worker nodes, ready, with the one that sweeps and a beat; those that run already stay."""
         wanted = (*pools, SWEEPER)
+        while self._programs:
+            self._processes.kill(self._programs.pop())
         for pool, node in list(self._nodes.items()):
             if pool not in wanted or not node.alive:
                 node.kill()
@@ -144,11 +147,12 @@ class Site:
         self._beats.pop("beat").kill()
 
     def program(self, command: str) -> None:
-        """Start a command line that goes on, such as a worker's, until this site ends."""
+        """Start a command line that goes on, such as a worker's, until other nodes are wanted."""
         name = f"program-{uuid4().hex[:8]}"
         argv = [sys.executable, "-m", "orchestrator.cli", *shlex.split(command)[1:]]
         argv += ["--name", name, "--concurrency", "1"] if argv[3] == "worker" else []
         self._processes.start(name, argv, self._environment())
+        self._programs.append(name)
 
     # Starting and waiting.
 

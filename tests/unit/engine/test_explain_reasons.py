@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator import RetryPolicy, each, machine, parallel, step, transition, wait, workflow
 from orchestrator.compiler.graph import Graph
+from orchestrator.engine import explain as explain_module
+from orchestrator.engine import step_findings
 from orchestrator.engine.explain import explain
 from orchestrator.engine.phrases import listed, told, when
 from orchestrator.engine.step_findings import Finding
 from orchestrator.ledger.explain import Reading
+from orchestrator.model.state import DRAINING_EXECUTIONS
 
 NOW = datetime(2026, 1, 31, 9, tzinfo=UTC)
 ID = "019a0000-0000-7000-8000-000000000001"
@@ -284,3 +290,14 @@ def test_phrases() -> None:
     assert told({"name": "E", "message": "x" * 300}).endswith("x…")
     assert (listed([]), listed(["a"]), listed(["a", "b", "c"])) == ("", "a", "a, b and c")
     assert listed(list("abcdefg")) == "a, b, c, d, e and 2 more"
+
+
+def test_the_page_on_operating_has_every_kind_of_reason() -> None:
+    sources = "".join(inspect.getsource(module) for module in (explain_module, step_findings))
+    kinds = set(re.findall(r'_found\(\s*"(\w+)"', sources)) | DRAINING_EXECUTIONS | {"failed", "cancelled", "timed_out"}
+    page = (Path(__file__).parents[3] / "docs/operating.md").read_text(encoding="utf-8")
+    table = page.partition("| kind | says |")[2].partition("## ")[0]
+    shown = {
+        kind for cell in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for kind in re.findall(r"`(\w+)`", cell)
+    }
+    assert shown == kinds
