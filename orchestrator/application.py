@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 from functools import cached_property
+from socket import gethostname
 from typing import Any
 
 from celery import Celery
@@ -19,9 +20,11 @@ from orchestrator.current import set_current
 from orchestrator.dispatch.canvas import SEGMENT_TASK
 from orchestrator.dispatch.publish import Publisher
 from orchestrator.engine.core import Core
+from orchestrator.engine.incidents import drift_fingerprint, of_drift
 from orchestrator.engine.service import Service
 from orchestrator.errors import ConfigurationError, DefinitionConflict, DefinitionError
-from orchestrator.ledger import database, definitions, migrate, secrets
+from orchestrator.ledger import database, definitions, incidents, migrate, secrets
+from orchestrator.ledger.incidents import Incident
 from orchestrator.recovery import tasks as recovery_tasks
 from orchestrator.recovery.sweeps import SWEEPS
 from orchestrator.runtime import bootsteps, own_tasks
@@ -144,14 +147,30 @@ class Orchestrator(Service):
         migrate.require_migrated(self.core.database)
         for problem in self.catalog.problems:
             logger.error("definition cannot be loaded: %s", problem)
+        tenant, new_version = self.settings.tenant, self.settings.dev_mode
+        agreed: list[str] = []
+        drifted: list[Incident] = []
         with self.core.database.connect() as connection:
             for definition in self.catalog.definitions:
                 try:
-                    tenant, new_version = self.settings.tenant, self.settings.dev_mode
                     definitions.publish(connection, tenant, definition, new_version=new_version)
+                    agreed.append(drift_fingerprint(definition.name, definition.version))
                 except (DefinitionConflict, DefinitionError, DBAPIError) as error:
                     # In the message, not beside it: Celery's own log format drops fields, and the diff is the point.
                     logger.error("definition is not published: %s", error)
+                    if isinstance(error, DefinitionConflict):
+                        drifted.append(of_drift(tenant, error, gethostname()))
+        self._note_drift(agreed, drifted)
+
+    def _note_drift(self, agreed: list[str], drifted: list[Incident]) -> None:
+        """Open incidents for what this worker has otherwise than the ledger, and close those for what agrees."""
+        try:
+            with self.core.database.connect() as connection:
+                for found in drifted:
+                    incidents.raise_(connection, found)
+                incidents.agrees(connection, self.settings.tenant, agreed)
+        except DBAPIError as error:
+            logger.warning("drift is not noted", extra={"reason": str(error)})
 
     def _sweep_now(self) -> None:
         """What waited while no worker was up need not wait for beat."""

@@ -76,6 +76,10 @@ class Settings(BaseSettings):
     sweep_stalled: float = Field(default=5.0, ge=0)
     #: How often attempts and executions past their timeout are looked for; 0 switches the sweep off.
     sweep_deadlines: float = Field(default=1.0, ge=0)
+    #: How often incidents are opened and resolved; 0 switches the sweep off.
+    sweep_incidents: float = Field(default=5.0, ge=0)
+    #: Steps that are ready for this long in a queue that no living worker consumes make an incident.
+    queue_unconsumed_after: PositiveFloat = 30.0
 
     @field_validator("modules", "secret_keys", "http_allow_networks", "script_folders", mode="before")
     @classmethod

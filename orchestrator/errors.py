@@ -18,6 +18,7 @@
     |- AttemptInProgress             a guarded task's key is being worked on
     |- ExecutionNotFound
     |- ControlRefused                an execution cannot be commanded so as it stands; says what can be done
+    |- IncidentNotFound
     |- SignalRefused                 an execution does not take a signal or event now; says what it takes
     |- ExecutionFailed               result() of an execution that did not succeed
     |- ResultTimeout
@@ -166,6 +167,10 @@ class ControlRefused(OrchestratorError):
         self.execution_id, self.reason = execution_id, reason
         super().__init__(f"execution {execution_id}: {reason}")
         self.args = (execution_id, reason)
+
+
+class IncidentNotFound(OrchestratorError):
+    """No such incident is open; `orchestrator incidents list --all` shows those that exist."""
 
 
 class SignalRefused(OrchestratorError):

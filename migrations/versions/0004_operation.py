@@ -18,6 +18,9 @@ ALTER TABLE orchestrator.execution
 
 CREATE INDEX execution_retry ON orchestrator.execution (retry_at) WHERE retry_at IS NOT NULL;
 
+CREATE INDEX execution_unlucky ON orchestrator.execution (settled_at)
+    WHERE error IS NOT NULL OR status = 'compensation_failed';
+
 ALTER TABLE orchestrator.step
     ADD COLUMN was TEXT,
     ADD COLUMN was_due_at TIMESTAMP WITH TIME ZONE,
@@ -108,7 +111,7 @@ DOWNGRADE = """
 DROP TABLE orchestrator.audit, orchestrator.maintenance, orchestrator.incident, orchestrator.incident_subject,
     orchestrator.side_effect, orchestrator.attempt_log;
 
-DROP INDEX orchestrator.execution_retry;
+DROP INDEX orchestrator.execution_retry, orchestrator.execution_unlucky;
 
 ALTER TABLE orchestrator.step
     DROP COLUMN was, DROP COLUMN was_due_at, DROP COLUMN crashes, DROP COLUMN failing_since,

@@ -7,13 +7,13 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
 
 from orchestrator import clock
 from orchestrator.authoring.discovery import Catalog
+from orchestrator.authoring.example import example
 from orchestrator.cli.output import notes
 from orchestrator.cli.reach import catalog, engine
 from orchestrator.cli.stack import Addresses, Stack, default_modules, default_pools, servers
@@ -87,23 +87,6 @@ def _first_command(definition: Definition) -> str:
     schema = definition.input_schema
     given = f" --input {shlex.quote(json.dumps(example(schema)))}" if schema else ""
     return f"orchestrator start {definition.name}{given} --wait"
-
-
-def example(schema: Mapping[str, Any]) -> Any:
-    """A small value that fits a JSON Schema, as far as its types and required properties tell."""
-    for key in ("default", "const"):
-        if key in schema:
-            return schema[key]
-    for key in ("examples", "enum"):
-        if schema.get(key):
-            return schema[key][0]
-    if schema.get("type") == "object":
-        properties = schema.get("properties", {})
-        return {name: example(properties.get(name, {})) for name in schema.get("required", ())}
-    if schema.get("type") == "array":
-        return [example(schema.get("items", {}))] * max(1, schema.get("minItems", 0))
-    number = schema.get("minimum", 1)
-    return {"string": "Ada", "integer": number, "number": number, "boolean": True}.get(schema.get("type", ""))
 
 
 def _watch(processes: Processes, out: Console) -> None:

@@ -32,6 +32,8 @@ from orchestrator.cli.events import events_command
 from orchestrator.cli.examples import examples_command
 from orchestrator.cli.executions import list_command, show_command
 from orchestrator.cli.exits import EXIT_CODES, FAILED, INTERRUPTED
+from orchestrator.cli.explain import explain_command
+from orchestrator.cli.incidents import incidents_group
 from orchestrator.cli.logs import logs_command
 from orchestrator.cli.maintenance import maintenance_group
 from orchestrator.cli.new import new_command
@@ -87,6 +89,8 @@ for _command in (
     audit_command,
     logs_command,
     attempts_command,
+    explain_command,
+    incidents_group,
     compile_command,
     definitions_group,
     schema_command,

@@ -18,6 +18,7 @@ from orchestrator.engine.audit import Audited
 from orchestrator.engine.control import Control
 from orchestrator.engine.handle import ExecutionHandle
 from orchestrator.engine.inbox import PATIENCE
+from orchestrator.engine.oversight import Oversight
 from orchestrator.engine.start import Options, Started, Target
 from orchestrator.errors import ExecutionNotFound, UnknownDefinition
 from orchestrator.ledger import database, definitions, views
@@ -32,8 +33,8 @@ class RunsSync(Protocol):
         """Call a function with the synchronous session or connection within."""
 
 
-class Service(Audited, Control):
-    """Starts executions, reaches and commands them, and finds them again."""
+class Service(Audited, Control, Oversight):
+    """Starts executions, reaches, commands and oversees them, and finds them again."""
 
     @cached_property
     def catalog(self) -> Catalog:

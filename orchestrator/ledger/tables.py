@@ -147,6 +147,12 @@ execution = Table(
         "deadline",
         postgresql_where=text("status IN ('created', 'running') AND deadline IS NOT NULL"),
     ),
+    # Those that an incident may be about.
+    Index(
+        "execution_unlucky",
+        "settled_at",
+        postgresql_where=text("error IS NOT NULL OR status = 'compensation_failed'"),
+    ),
     Index("execution_retry", "retry_at", postgresql_where=text("retry_at IS NOT NULL")),
     Index("execution_by_definition", "tenant", "definition_name", "id"),
     Index("execution_by_correlation", "tenant", "correlation_id", postgresql_where=text("correlation_id IS NOT NULL")),

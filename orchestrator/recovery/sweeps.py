@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from orchestrator.recovery import dead_owners, deadlines, due, overtaken, stalled
+from orchestrator.recovery import dead_owners, deadlines, due, incidents, overtaken, stalled
 from orchestrator.recovery.sweep import Sweep
 
 SWEEPS: dict[str, Sweep] = {
-    sweep.name: sweep for sweep in (due.SWEEP, dead_owners.SWEEP, overtaken.SWEEP, stalled.SWEEP, deadlines.SWEEP)
+    sweep.name: sweep
+    for sweep in (
+        due.SWEEP,
+        dead_owners.SWEEP,
+        overtaken.SWEEP,
+        stalled.SWEEP,
+        deadlines.SWEEP,
+        incidents.SWEEP,
+    )
 }

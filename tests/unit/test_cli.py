@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from orchestrator import Orchestrator, compensation, parallel, sequence, step, workflow
+from orchestrator.authoring.example import example
 from orchestrator.cli import call
-from orchestrator.cli.dev import example
 from orchestrator.cli.kill import Killed
 from orchestrator.cli.main import cli
 from orchestrator.cli.reach import consumed_queues

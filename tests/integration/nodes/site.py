@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,10 +42,11 @@ class Pool:
 
 #: The definitions that workers know.
 MODULES = tuple(
-    f"nodes.{name}" for name in ("workflows", "shapes", "machines", "controlled", "legacy", "long_work", "erring")
+    f"nodes.{name}"
+    for name in ("workflows", "shapes", "machines", "controlled", "legacy", "long_work", "erring", "oversight")
 )
 #: Those that the test process starts.
-STARTED = (*MODULES, "nodes.stray")
+STARTED = (*MODULES, "nodes.stray", "nodes.latecomer")
 #: Sweeps have a node of their own: those of the tests are busy with activities that wait.
 SWEEPER = Pool(name="sweeper", queues=(SWEEPS,), concurrency=1)
 
@@ -62,6 +65,7 @@ class Site:
         )
         self._nodes: dict[Pool, WorkerNode] = {}
         self._beats: dict[str, BeatNode] = {}
+        self._programs: list[str] = []
         engine = database.connect(self.database_url, pool_size=1, lock_timeout=10)
         migrate(engine)
         engine.dispose()
@@ -83,6 +87,8 @@ class Site:
     def running(self, *pools: Pool) -> list[WorkerNode]:
         """Exactly these worker nodes, ready, with the one that sweeps and a beat; those that run already stay."""
         wanted = (*pools, SWEEPER)
+        while self._programs:
+            self._processes.kill(self._programs.pop())
         for pool, node in list(self._nodes.items()):
             if pool not in wanted or not node.alive:
                 node.kill()
@@ -113,6 +119,13 @@ class Site:
     def _container(
         self, name: str, argv: Sequence[str], env: Mapping[str, str], prompt: str, queues: Sequence[str]
     ) -> ProcessContainer:
+        container = ProcessContainer(
+            self._processes, name, argv, {**self._environment(), **env}, prompt=prompt, queues=queues
+        )
+        container.start()
+        return container
+
+    def _environment(self) -> dict[str, str]:
         settings = {
             "PYTHONPATH": _PATH,
             VARIABLE: str(self.witness.folder),
@@ -121,12 +134,22 @@ class Site:
             "ORCHESTRATOR_MODULES": ",".join(MODULES),
             "ORCHESTRATOR_HEARTBEAT_INTERVAL": "0.5",
             "ORCHESTRATOR_DEAD_AFTER": "3",
+            "ORCHESTRATOR_QUEUE_UNCONSUMED_AFTER": "1",
         }
-        sweeps = ("TIMERS", "OWNERS", "OVERTAKEN", "STALLED", "DEADLINES")
-        settings |= {f"ORCHESTRATOR_SWEEP_{sweep}": "0.5" for sweep in sweeps}
-        container = ProcessContainer(self._processes, name, argv, {**settings, **env}, prompt=prompt, queues=queues)
-        container.start()
-        return container
+        sweeps = ("TIMERS", "OWNERS", "OVERTAKEN", "STALLED", "DEADLINES", "INCIDENTS")
+        return settings | {f"ORCHESTRATOR_SWEEP_{sweep}": "0.5" for sweep in sweeps}
+
+    def without_beat(self) -> None:
+        """End the beat that `running` keeps; it starts another."""
+        self._beats.pop("beat").kill()
+
+    def program(self, command: str) -> None:
+        """Start a command line that goes on, such as a worker's, until other nodes are wanted."""
+        name = f"program-{uuid4().hex[:8]}"
+        argv = [sys.executable, "-m", "orchestrator.cli", *shlex.split(command)[1:]]
+        argv += ["--name", name, "--concurrency", "1"] if argv[3] == "worker" else []
+        self._processes.start(name, argv, self._environment())
+        self._programs.append(name)
 
     # Starting and waiting.
 
