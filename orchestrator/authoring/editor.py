@@ -44,6 +44,7 @@ _RETRY: Schema = {"anyOf": [{"type": ["integer", "null"], "minimum": 1}, {"$ref"
 _SHORT: dict[str, Schema] = {
     "timeout": _DURATION,
     "heartbeat_timeout": _DURATION,
+    "start_timeout": _DURATION,
     "step_timeout": _DURATION,
     "backoff": _DURATION,
     "max_delay": _DURATION,

@@ -20,7 +20,7 @@ from orchestrator.model.definition import Catch
 Where: TypeAlias = tuple[str | int, ...]
 
 #: Fields that are durations, as authors write them, wherever they stand.
-_DURATIONS = ("timeout", "heartbeat_timeout", "step_timeout", "backoff", "max_delay", "budget")
+_DURATIONS = ("timeout", "heartbeat_timeout", "start_timeout", "step_timeout", "backoff", "max_delay", "budget")
 #: Fields that are retry policies.
 _POLICIES = ("retry", "execution_retry")
 #: The exit of a step's first handler, when it is given no other, and that of its fallback.

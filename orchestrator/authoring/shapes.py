@@ -223,6 +223,7 @@ def task(
     retry: Retry | None = None,
     timeout: Duration | None = None,
     heartbeat_timeout: Duration | None = None,
+    start_timeout: Duration | None = None,
     compensation: CompensationSpec | ActivityRef | None = None,
     compensate_on: CompensateOn | None = None,
     **placing: Unpack[Placing],
@@ -235,6 +236,7 @@ def task(
         retry: what follows when it has failed for good, its own retries used up; by default nothing does.
         timeout: how long one call may take.
         heartbeat_timeout: how long it may go without a `current_step().heartbeat()`.
+        start_timeout: how long it may be ready without a worker taking it up.
         compensation: what undoes it: `compensation(...)`, or just an activity.
         compensate_on: when it must be undone.
         placing: see `Placing`; by default its queue is the one that your application sends it to.
@@ -247,6 +249,7 @@ def task(
         retry=retry,
         timeout=timeout,
         heartbeat_timeout=heartbeat_timeout,
+        start_timeout=start_timeout,
         compensation=compensation_fields(compensation),
         compensate_on=compensate_on,
     )

@@ -22,6 +22,7 @@ _OF_ACTIVITIES = {
     "input": "write what the kind needs into its spec",
     "retry": "only activities are retried: remove it, or give it to the activities",
     "timeout": "give one to its spec, if that has one, or to its activities",
+    "start_timeout": "only activities wait for a worker: remove it, or give it to the activities",
     "heartbeat_timeout": "only activities say that they go on: remove it, or give it to the activities",
 }
 

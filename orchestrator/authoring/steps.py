@@ -59,6 +59,7 @@ def step(
     retry: Retry | None = None,
     timeout: Duration | None = None,
     heartbeat_timeout: Duration | None = None,
+    start_timeout: Duration | None = None,
     compensation: CompensationSpec | ActivityRef | None = None,
     compensate_on: CompensateOn | None = None,
     **placing: Unpack[Placing],
@@ -69,6 +70,7 @@ def step(
         input: parameters by name; strings may hold {{ }} values.
         timeout: how long one attempt may take.
         heartbeat_timeout: how long it may go without a `ctx.heartbeat()`.
+        start_timeout: how long it may be ready without a worker taking it up.
         compensation: what undoes it: `compensation(...)`, or just an activity.
         compensate_on: when it must be undone; None leaves that to the kind of activity.
         placing: see `Placing`.
@@ -83,6 +85,7 @@ def step(
         retry=retry,
         timeout=timeout,
         heartbeat_timeout=heartbeat_timeout,
+        start_timeout=start_timeout,
         compensation=compensation_fields(compensation),
         compensate_on=compensate_on,
     )

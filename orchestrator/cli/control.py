@@ -135,13 +135,14 @@ def retry_command(*, subjects: Subjects, changed: dict[str, Any], said: dict[str
 
 @click.command("compensate", epilog=EXIT_CODES)
 @subjects
+@click.option("--to", metavar="PATH", help="Undo only what was done after this step.")
 @accountable
 @json_option
-def compensate_command(*, subjects: Subjects, said: dict[str, Any], as_json: bool) -> None:
+def compensate_command(*, subjects: Subjects, to: str | None, said: dict[str, Any], as_json: bool) -> None:
     """Undo what ended executions have done, by id or by filter. Succeeded ones are meant only if --status says so."""
 
     def compensate(found: Orchestrator, execution_id: str) -> None:
-        found.compensate(execution_id, **said)
+        found.compensate(execution_id, to=to, **said)
 
     order = Order(
         command="compensate",

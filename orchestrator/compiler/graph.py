@@ -186,6 +186,11 @@ class Graph:
         """Seconds that one attempt may take; None is unlimited."""
         return self.call(path).timeout or self.definition.step_timeout
 
+    def start_timeout(self, path: str) -> float | None:
+        """Seconds that a step may be ready without a worker beginning it; None for compensations, which wait."""
+        found = self.call(path)
+        return found.start_timeout if isinstance(found, Step) and undone_path(path) is None else None
+
     def heartbeat_timeout(self, path: str) -> float | None:
         """Seconds that an attempt may let pass without saying that it goes on; None: it need not say so."""
         found = self.call(path)

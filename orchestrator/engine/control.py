@@ -171,8 +171,11 @@ class Control(Inbox):
 
         self._persist(act)
 
-    def compensate(self, execution_id: str, *, actor: str, reason: str | None = None) -> None:
+    def compensate(self, execution_id: str, *, actor: str, reason: str | None = None, to: str | None = None) -> None:
         """Undo what an execution did that has ended; or what of it could not be undone, once more.
+
+        Args:
+            to: undo only what was done after this step. A fork from the next one does that part again.
 
         Raises:
             ExecutionNotFound, ControlRefused: it goes on, or there is nothing to undo.
@@ -181,12 +184,15 @@ class Control(Inbox):
 
         def act(connection: Connection) -> None:
             standing = require(connection, execution_id)
-            if standing.status == ExecutionStatus.COMPENSATION_FAILED:
+            if standing.status == ExecutionStatus.COMPENSATION_FAILED and to is None:
                 self._undo_again(connection, execution_id, standing, by)
             elif standing.status in _UNDOABLE:
-                begun = undo_ended(self.core, connection, execution_id, standing.status, standing.definition_id, by=by)
+                begun = undo_ended(
+                    self.core, connection, execution_id, standing.status, standing.definition_id, to=to, by=by
+                )
                 if not begun:
-                    raise ControlRefused(execution_id, "nothing that it did has a compensation")
+                    after = "" if to is None else f" after step {to}"
+                    raise ControlRefused(execution_id, f"nothing that it did{after} has a compensation")
             else:
                 raise ControlRefused(execution_id, _no_undo(standing.status))
             advance(self.core, connection, execution_id)
@@ -301,4 +307,6 @@ def _stands(status: str) -> str:
 def _no_undo(status: str) -> str:
     if status == ExecutionStatus.COMPENSATED:
         return "it is compensated already"
+    if status == ExecutionStatus.COMPENSATION_FAILED:
+        return "a compensation of it has failed: that is tried again as a whole, without a step to stop at"
     return f"it is {status}; cancel it, with compensation, or wait for its end"

@@ -7,9 +7,10 @@ from sqlalchemy import Connection
 from orchestrator.activities.registry import registry
 from orchestrator.engine.core import Core
 from orchestrator.engine.mend import fail_attempt
-from orchestrator.ledger import executions
-from orchestrator.ledger.timers import Overdue
+from orchestrator.ledger import claims, executions
+from orchestrator.ledger.timers import Overdue, Unbegun
 from orchestrator.model.outcome import Failure
+from orchestrator.model.state import ExecutionStatus
 
 #: A worker interrupts its own attempts at their timeout; those that it could not are fenced so many seconds after.
 GRACE = 2.0
@@ -38,3 +39,30 @@ def fail_overdue(core: Core, connection: Connection, overdue: Overdue) -> None:
         message = f"the attempt let {patience:g} s pass without a heartbeat and was fenced"
         failure = Failure(category="timeout", name="HeartbeatTimedOut", message=message, classes=("HeartbeatTimedOut",))
     fail_attempt(core, connection, overdue.held, failure)
+
+
+def fail_unbegun(core: Core, connection: Connection, found: Unbegun, *, owner: str) -> bool:
+    """Fail a step for good that no worker has begun in time; False if it may wait longer, or somebody has begun it.
+
+    Args:
+        owner: who claims it in order to end it. A worker that claims it first goes on with it.
+    """
+    graph = core.graphs.get(connection, found.definition_id)
+    patience = graph.start_timeout(found.path)
+    if patience is None or found.waited < patience:
+        return False
+    taken = claims.claim(
+        connection,
+        found.execution_id,
+        found.path,
+        owner=owner,
+        want=ExecutionStatus.RUNNING,
+        transactional=False,
+        timeout=None,
+    )
+    if taken is None:
+        return False
+    message = f"no worker of queue {graph.queue(found.path)} began it within {patience:g} s"
+    failure = Failure(category="timeout", name="StartTimedOut", message=message, classes=("StartTimedOut",))
+    fail_attempt(core, connection, taken[0], failure, final=True)
+    return True

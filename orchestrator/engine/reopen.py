@@ -19,7 +19,7 @@ from orchestrator.engine.core import Core
 from orchestrator.engine.mend import bare_spread, decide_joins, wake_containers
 from orchestrator.engine.signal import match
 from orchestrator.errors import ControlRefused, ExecutionNotFound
-from orchestrator.ledger import forks, parks, reopens
+from orchestrator.ledger import controls, forks, maintenance, parks, reopens
 from orchestrator.ledger.controls import By
 from orchestrator.ledger.reopens import Standing
 from orchestrator.model.identity import new_id
@@ -66,7 +66,10 @@ def retry(
         raise ControlRefused(execution_id, _no_retry(standing.status))
     graph = core.graphs.get(connection, standing.definition_id)
     rows = reopens.rows(connection, execution_id)
-    found = reopen(graph, rows, given=given, child=lambda at: _child(core, connection, execution_id, at, by))
+    children: list[str] = []
+    found = reopen(
+        graph, rows, given=given, child=lambda at: _child(core, connection, execution_id, at, by, retried=children)
+    )
     successors = _missing(core, connection, execution_id, found, {row.path for row in rows})
     done = reopens.retry(
         connection,
@@ -81,6 +84,9 @@ def retry(
         by_itself=by_itself,
     )
     if not done:
+        for child in children:
+            controls.cancel(connection, child, "its parent was taken up otherwise")
+            advance(core, connection, child, ())
         raise ControlRefused(execution_id, CHANGED)
     _mend(core, connection, graph, execution_id, found=found, successors=successors)
 
@@ -95,13 +101,18 @@ def _no_retry(status: str) -> str:
     return f"it is {status}; only executions that have ended failed, cancelled or timed_out are retried"
 
 
-def _child(core: Core, connection: Connection, execution_id: str, path: str, by: By) -> Reopened:
-    """A step with an execution of its own: that one goes on if it can, else another begins."""
+def _child(core: Core, connection: Connection, execution_id: str, path: str, by: By, *, retried: list[str]) -> Reopened:
+    """A step with an execution of its own: that one goes on if it can, else another begins.
+
+    Args:
+        retried: takes note of those that go on.
+    """
     resume = parks.resume(connection, execution_id, path)
     child = resume.get("child")
     standing = reopens.standing(connection, child) if child else None
     if standing is not None and standing.parent == (execution_id, path) and standing.status in RETRYABLE:
         retry(core, connection, str(child), by)
+        retried.append(str(child))
         return Reopened(path=path, status=StepStatus.WAITING, awaits="child", wait_name=child)
     return Reopened(path=path, status=StepStatus.READY, fresh=True, resume={"again": resume.get("again", 0) + 1})
 
@@ -163,8 +174,11 @@ def fork(core: Core, connection: Connection, execution_id: str, path: str, by: B
     if path not in graph.root.steps:
         known = ", ".join(graph.root.steps)
         raise ControlRefused(execution_id, f"{graph.name} has no step {path} at its top to begin at; it has {known}")
+    if maintenance.facts(connection, standing.tenant) is not None:
+        raise ControlRefused(execution_id, "nothing begins in maintenance; `orchestrator maintenance off` ends that")
     rows = reopens.rows(connection, execution_id)
-    behind = _behind(graph, path)
+    # What was undone must be done again, and so must all that came of it.
+    behind = _behind(graph, [path, *{graph.top(row.undoes) for row in rows if row.undoes is not None}])
     done = [(row.path, row.exit) for row in rows if row.path not in behind and _is_done(graph, row)]
     kept = {at for at, _ in done}
     kept |= {row.path for row in rows if row.undoes is None and graph.top(row.path) in kept}
@@ -198,9 +212,10 @@ def _is_done(graph: Graph, row: Row) -> bool:
     )
 
 
-def _behind(graph: Graph, path: str) -> set[str]:
-    """The step and all that come after it."""
-    found, waiting = {path}, [path]
+def _behind(graph: Graph, paths: Iterable[str]) -> set[str]:
+    """The steps and all that come after them."""
+    waiting = list(paths)
+    found = set(waiting)
     while waiting:
         new = set(graph.children(waiting.pop())) - found
         found |= new

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from orchestrator.compiler.graph import Graph
 from orchestrator.compiler.reverse import reverse
 from orchestrator.engine.core import Core
+from orchestrator.errors import ControlRefused
 from orchestrator.ledger import children, executions, halts
 from orchestrator.ledger.controls import By
 from orchestrator.ledger.executions import About
@@ -60,11 +61,25 @@ def undo_succeeded(core: Core, connection: Connection, execution_id: str) -> boo
 
 
 def undo_ended(
-    core: Core, connection: Connection, execution_id: str, status: str, definition_id: str, *, by: By
+    core: Core,
+    connection: Connection,
+    execution_id: str,
+    status: str,
+    definition_id: str,
+    *,
+    to: str | None = None,
+    by: By,
 ) -> bool:
-    """Take back what an execution did that has ended without that; False when there is nothing, or it went on."""
+    """Take back what an execution did that has ended without that; False when there is nothing, or it went on.
+
+    Args:
+        to: only what was done after this step, which stays itself.
+
+    Raises:
+        ControlRefused: that step was never attempted.
+    """
     graph = core.graphs.get(connection, definition_id)
-    undo = _undo(connection, graph, execution_id)
+    undo = _undo(connection, graph, execution_id, to)
     queued = [(path, graph.queue(undo_path(path))) for path in undo]
     return bool(undo) and halts.begin_undo(connection, execution_id, queued, after=status, by=by)
 
@@ -74,7 +89,13 @@ def undo_order(connection: Connection, graph: Graph, execution_id: str) -> tuple
     return _undo(connection, graph, execution_id)
 
 
-def _undo(connection: Connection, graph: Graph, execution_id: str) -> tuple[str, ...]:
+def _undo(connection: Connection, graph: Graph, execution_id: str, to: str | None = None) -> tuple[str, ...]:
     """The steps to undo, in order. Neither attempts nor children go on any more."""
     succeeded = children.succeeded(connection, execution_id)
-    return reverse(graph, halts.attempted(connection, execution_id), succeeded)
+    attempted = halts.attempted(connection, execution_id)
+    if to is not None:
+        at = next((number for number, found in enumerate(attempted) if found.path == to), None)
+        if at is None:
+            raise ControlRefused(execution_id, f"step {to} was never attempted; `orchestrator show` lists its steps")
+        attempted = attempted[at + 1 :]
+    return reverse(graph, attempted, succeeded)

@@ -118,3 +118,47 @@ SELECT id FROM x
 def expire(connection: Connection, limit: int) -> list[str]:
     """Flag executions past their deadline; their ids, to be advanced."""
     return [str(found) for found in connection.execute(EXPIRE, {"limit": limit}).scalars()]
+
+
+#: Definitions with steps that a worker must begin in time, and the shortest such time. Few have any.
+PATIENCES = text("""
+SELECT d.id, min(CAST(CAST(found AS text) AS float8)) FROM orchestrator.definition d,
+       jsonb_path_query(d.spec, '$.**.start_timeout ? (@.type() == "number")') found
+GROUP BY d.id
+""")
+
+#: By (queue, ready_at), so that nothing is read but what has waited so long.
+UNBEGUN = text("""
+SELECT s.execution_id, s.path, x.definition_id, extract(epoch FROM clock_timestamp() - s.ready_at)
+FROM orchestrator.step s JOIN orchestrator.execution x ON x.id = s.execution_id
+WHERE s.status = 'ready' AND NOT s.halt AND x.status IN ('running', 'compensating')
+  AND x.definition_id = ANY(CAST(:definitions AS uuid[]))
+  AND s.ready_at < (SELECT clock_timestamp()) - CAST(:shortest AS float8) * interval '1 second'
+ORDER BY s.ready_at LIMIT :limit
+""")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unbegun:
+    """A step that has been ready for a while."""
+
+    execution_id: str
+    path: str
+    definition_id: str
+    #: Seconds since it became ready.
+    waited: float
+
+
+def unbegun(connection: Connection, limit: int) -> list[Unbegun]:
+    """Steps of definitions that ask for it which have been ready for long; what each may wait is its definition's word.
+
+    Nothing is changed: whoever ends one claims it first, and so does a worker that begins it.
+    """
+    patiences = {str(row[0]): row[1] for row in connection.execute(PATIENCES)}
+    if not patiences:
+        return []
+    parameters = {"definitions": list(patiences), "shortest": min(patiences.values()), "limit": limit}
+    return [
+        Unbegun(execution_id=str(row[0]), path=row[1], definition_id=str(row[2]), waited=float(row[3]))
+        for row in connection.execute(UNBEGUN, parameters)
+    ]

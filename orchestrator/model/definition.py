@@ -83,6 +83,8 @@ class Step(_Model):
     timeout: PositiveFloat | None = None
     #: Seconds an attempt may let pass between two calls of `ctx.heartbeat`; it is given up when it does.
     heartbeat_timeout: PositiveFloat | None = None
+    #: Seconds that it may be ready without a worker having begun it.
+    start_timeout: PositiveFloat | None = None
     queue: Queue | None = None
     #: Whether the step may share a Celery task with its neighbours; None takes the definition's word.
     fuse: bool | None = None

@@ -382,6 +382,22 @@ def test_an_execution_that_has_ended_well_is_undone_on_demand(site: Site, worker
         site.orchestrator.compensate(handle.id, **ANN)
 
 
+def test_only_what_came_after_a_step_is_undone_and_a_fork_does_that_again(site: Site, worker: WorkerNode) -> None:
+    handle = site.start("undone-on-demand", {"bad": 0})
+    handle.result(30)
+    with pytest.raises(ControlRefused, match="step four was never attempted"):
+        site.orchestrator.compensate(handle.id, to="four", **ANN)
+    with pytest.raises(ControlRefused, match="nothing that it did after step three has a compensation"):
+        site.orchestrator.compensate(handle.id, to="three", **ANN)
+    site.orchestrator.compensate(handle.id, to="one", **ANN)
+    site.status(handle, "compensated")
+    begun = [call.path for call in site.witness.calls(handle.id) if call.path.startswith("undo:")]
+    assert begun == ["undo:three", "undo:two"]
+    forked = site.orchestrator.fork(handle.id, "three", **ANN)
+    assert forked.result(30) == 3
+    assert calls(site, forked) == {"two": 1, "three": 1}
+
+
 def test_compensations_that_failed_are_tried_again_and_the_others_not(site: Site, worker: WorkerNode) -> None:
     handle = site.start("undone-on-demand", {"bad": 1})
     handle.result(30)
@@ -437,6 +453,15 @@ def test_a_fork_of_a_failed_execution_does_not_undo_what_the_first_one_did(site:
 
 
 # Maintenance.
+
+
+def test_a_step_that_no_worker_begins_in_time_fails_for_good(site: Site, worker: WorkerNode) -> None:
+    handle = site.start("unbegun")
+    assert handle.result(30) == "late"
+    error = site.step(handle, "nobody")["error"]
+    assert (error["category"], error["name"]) == ("timeout", "StartTimedOut")
+    assert error["message"] == "no worker of queue nobody began it within 1 s"
+    assert calls(site, handle) == {"before": 1, "late": 1}
 
 
 def test_in_maintenance_starts_are_held_and_what_runs_is_finished(site: Site, worker: WorkerNode) -> None:

@@ -137,6 +137,14 @@ undone_on_demand = workflow(
     step("three", echo, {"value": 3}, compensation=compensation(echo)),
 )
 
+unbegun = workflow(
+    "unbegun",
+    step("before", echo),
+    step(
+        "nobody", echo, queue="nobody", start_timeout=1, retry=5, catch=[handle(step("late", echo, {"value": "late"}))]
+    ),
+)
+
 stops_undoing = workflow(
     "stops-undoing",
     step("one", echo, {"value": 1}, compensation=compensation(echo)),
