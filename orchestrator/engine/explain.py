@@ -26,7 +26,7 @@ X = ExecutionStatus
 DEEPEST: Final = 5
 MOST_CHILDREN: Final = 5
 #: A deadline further away is told only if it comes before something that is waited for.
-WITHIN_REACH: Final = timedelta(hours=1)
+WITHIN_REACH: Final = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,7 +123,10 @@ class _Findings:
     def _whole(self) -> Iterator[Finding]:
         row = self._row
         if self._status == X.CREATED:
-            yield self._found("starts_at", f"it starts {when(row['start_at'], self._now)}")
+            if row["start_at"] is not None:
+                yield self._found("starts_at", f"it starts {when(row['start_at'], self._now)}")
+            elif row["maintenance_since"] is None:
+                yield self._found("starts_at", "it was held by maintenance that has ended, and starts in a moment")
             if row["maintenance_since"] is not None:
                 yield self._maintenance()
         if self._status in {X.PAUSING, X.PAUSED} or row["paused_at"] is not None:

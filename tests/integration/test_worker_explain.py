@@ -105,6 +105,8 @@ def test_a_delay_says_until_when_and_a_deadline_that_comes_first_is_told(site: S
     assert found.sentence.startswith("`pause` waits for its time, at 20")
     assert found.command == f"orchestrator complete {handle.id} pause"
     assert explain(handle)[-1].kind == "deadline"
+    explain.obey(found)
+    assert handle.result(30) == 1
 
 
 def test_a_retry_says_when_and_why_and_a_missing_beat_is_found_and_mended(site: Site, explain: Explain) -> None:
@@ -206,36 +208,56 @@ def test_a_rollback_says_where_it_is_and_what_it_could_not_undo(site: Site, expl
     ended = explain.until(stuck, "compensation_failed")
     assert "could not undo `one` (TransientError: as told)" in ended.sentence
     assert ended.command == f"orchestrator compensate {stuck.id}"
+    explain.obey(ended)
+    site.call(stuck, "undo:one", attempt=2)
+    site.status(stuck, "compensation_failed")
 
 
 def test_a_start_in_the_future_and_maintenance_are_told(site: Site, explain: Explain) -> None:
     handle = site.start("quick", start_at=datetime.now(UTC) + timedelta(hours=1))
     assert [one.kind for one in explain(handle)] == ["starts_at"]
-    site.execute("INSERT INTO orchestrator.maintenance (tenant, actor, reason) VALUES ('default', 'ann', 'a move')")
-    found = explain.until(handle, "maintenance")
-    site.execute("DELETE FROM orchestrator.maintenance")
+    site.orchestrator.maintenance(True, actor="ann", reason="a move")
+    try:
+        held = site.start("behind-a-signal")
+        found = explain.until(held, "maintenance")
+        explain.obey(found)
+    finally:
+        site.orchestrator.maintenance(False, actor="ann")
+    explain.until(held, "signal")
     assert "ann turned it on" in found.sentence
     assert "because a move" in found.sentence
     assert found.command == "orchestrator maintenance off"
 
 
 def test_a_pause_says_who_and_why(site: Site, explain: Explain) -> None:
-    """As the pause command leaves it."""
     handle = site.start("behind-a-signal")
     explain.until(handle, "blocked")
-    site.execute(
-        "INSERT INTO orchestrator.audit (tenant, actor, command, execution_id, reason) "
-        "VALUES ('default', 'ann', 'pause', :id, 'the bank is closed')",
-        id=handle.id,
-    )
-    site.execute("UPDATE orchestrator.execution SET status = 'paused', paused_at = now() WHERE id = :id", id=handle.id)
+    site.orchestrator.pause(handle.id, actor="ann", reason="the bank is closed")
     found = explain(handle)[0]
     assert (found.kind, found.command) == ("paused", f"orchestrator resume {handle.id}")
     assert "paused by ann" in found.sentence
     assert "because the bank is closed" in found.sentence
-    site.execute("UPDATE orchestrator.execution SET status = 'running', paused_at = NULL WHERE id = :id", id=handle.id)
+    explain.obey(found)
     site.orchestrator.signal(handle.id, "go")
     handle.result(30)
+
+
+def test_a_failure_says_which_and_is_retried(site: Site, explain: Explain) -> None:
+    handle = site.start("fails-once", {"n": 1})
+    found = explain.until(handle, "failed")
+    assert "BusinessError in `fails`: as told" in found.sentence
+    explain.obey(found)
+    assert handle.result(30) == [1, 2, 1]
+
+
+def test_what_was_cancelled_says_so_and_goes_on_when_retried(site: Site, explain: Explain) -> None:
+    handle = site.start("behind-a-signal")
+    explain.until(handle, "signal")
+    site.orchestrator.cancel(handle.id, actor="ann")
+    found = explain.until(handle, "cancelled")
+    explain.obey(found)
+    explain.obey(explain.until(handle, "signal"))
+    assert handle.result(30) == 1
 
 
 def test_the_command_line_tells_the_same_as_the_service(

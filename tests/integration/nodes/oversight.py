@@ -14,7 +14,7 @@ behind_a_signal = workflow(
     parallel(wait("word", "go"), step("quick", echo)),
     step("behind", echo, {"value": 1}),
 )
-hours = workflow("hours", delay("pause", "2h"), step("behind", echo))
+hours = workflow("hours", delay("pause", "2h"), step("behind", echo, {"value": 1}), timeout=0)
 tomorrow = workflow("tomorrow", step("work", fail, {"attempts": 1}), retry=LATER)
 counted_loop = workflow("counted-loop", each("loop", [0, 1, 2], step("inner", hold, {"gate": "gate{{ index }}"})))
 grandparent = workflow("grandparent", subworkflow("child", "middle-child"))
