@@ -269,7 +269,16 @@ class Control(Inbox):
             raise ControlRefused(execution_id, CHANGED)
         spread = found[1]
         behind = spread.following(path, None)
-        ready = controls.complete(connection, execution_id, path, text, seen=row.attempt, successors=behind.rows, by=by)
+        ready = controls.complete(
+            connection,
+            execution_id,
+            path,
+            text,
+            seen=row.attempt,
+            stood=row.status,
+            successors=behind.rows,
+            by=by,
+        )
         if ready is None:
             raise ControlRefused(execution_id, f"step {path} has gone on at the same moment; look at it again")
         ready += spread.after(behind)
