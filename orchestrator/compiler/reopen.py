@@ -92,7 +92,7 @@ class _Taken:
         """Whether a join that it only leads to was decided without it."""
         place = self.graph.place(path)
         joins = (self.forward.get(place.prefix + join) for join in place.body.joins_lost_by(place.id))
-        return any(join is not None and join.was != S.BLOCKED and join.status != S.BLOCKED for join in joins)
+        return any(join is not None and S.BLOCKED not in {join.was, join.status} for join in joins)
 
 
 def _is_borne(graph: Graph, row: Row) -> bool:

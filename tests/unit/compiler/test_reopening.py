@@ -69,7 +69,7 @@ def another_child(path: str) -> Reopened:
 
 
 def reopened(found: Graph, *rows: Row, **given: str) -> Reopening:
-    return reopen(found, rows, given={path: text for path, text in given.items()}, child=another_child)
+    return reopen(found, rows, given=given, child=another_child)
 
 
 def only(found: Reopening) -> Reopened:
@@ -105,9 +105,7 @@ def test_what_succeeded_was_skipped_or_is_borne_stays_and_what_failed_begins_ane
 
 def test_the_exits_of_what_is_done_are_told_as_rows_behind_them_may_be_missing() -> None:
     route = Step(id="route", kind="choice", spec={"cases": [{"exit": "left", "when": "{{ true }}"}]})
-    found = reopened(
-        graph(route, step("left", "route:left"), step("b")), succeeded("route", exit="left"), failed("b")
-    )
+    found = reopened(graph(route, step("left", "route:left"), step("b")), succeeded("route", exit="left"), failed("b"))
     assert found.done == [("route", "left")]
 
 
