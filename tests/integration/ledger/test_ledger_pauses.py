@@ -25,6 +25,7 @@ from orchestrator.ledger import (
     joins,
     maintenance,
     owners,
+    parks,
     reopens,
     signals,
     timers,
@@ -355,7 +356,8 @@ def test_nothing_runs_between_a_settled_pause_and_the_resume_and_nothing_is_lost
                 assert ledger.do(controls.resume, execution.id, ANN)
                 pauses[0] += 1
 
-    race([*[partial(work, name, f"boot-{name}.1") for name in branches], command])
+    actors: list[Callable[[], None]] = [partial(work, name, f"boot-{name}.1") for name in branches]
+    race([*actors, command])
     assert broken == []
     assert pauses[0] > 6, "too few caught anybody at work"
     for execution in begun:
@@ -573,7 +575,8 @@ def test_of_a_retry_and_an_undo_at_the_same_moment_one_wins(ledger: Ledger) -> N
         ledger.do(failures.settle_failed, ledger.claim(begun, "two"), "{}", outcome="failed", rollback=False)
         assert ledger.do(halts.end, begun.id) == "failed"
         undo = partial(ledger.do, halts.begin_undo, begun.id, [("one", QUEUE)], after="failed", by=ANN)
-        assert sorted(race([looked_at(ledger, begun), undo])) == [False, True]
+        actors: list[Callable[[], bool]] = [looked_at(ledger, begun), undo]
+        assert sorted(race(actors)) == [False, True]
         taken_up = ledger.status(begun) == "running"
         assert ledger.statuses(begun).get("undo:one") == (None if taken_up else "ready")
         assert audited(ledger, begun) == ["retry" if taken_up else "compensate"]
@@ -599,9 +602,7 @@ def test_a_step_that_lets_go_once_its_execution_is_flagged_decides_again_after_a
     begun = ledger.start({"box": ()})
     held = ledger.claim(begun, "box")
     assert ledger.do(cancel, begun)
-    assert ledger.do(signalling.parks.park, held, resume={"items": [1]}, awaits="body", body="[]") == Settled(
-        halted=True
-    )
+    assert ledger.do(parks.park, held, resume={"items": [1]}, awaits="body", body="[]") == Settled(halted=True)
     assert ledger.do(halts.drain, begun.id) == 0
     assert ledger.do(halts.end, begun.id) == "cancelled"
     assert looked_at(ledger, begun)()

@@ -39,7 +39,15 @@ class Pool:
 
 
 #: The definitions that the test process starts.
-STARTED = ("nodes.workflows", "nodes.shapes", "nodes.machines", "nodes.controlled", "nodes.legacy", "nodes.stray")
+STARTED = (
+    "nodes.workflows",
+    "nodes.shapes",
+    "nodes.machines",
+    "nodes.controlled",
+    "nodes.order_saga",
+    "nodes.legacy",
+    "nodes.stray",
+)
 #: Sweeps have a node of their own: those of the tests are busy with activities that wait.
 SWEEPER = Pool(name="sweeper", queues=(SWEEPS,), concurrency=1)
 
@@ -114,7 +122,7 @@ class Site:
             VARIABLE: str(self.witness.folder),
             "ORCHESTRATOR_DATABASE_URL": self.database_url,
             "ORCHESTRATOR_BROKER_URL": self.broker_url,
-            "ORCHESTRATOR_MODULES": "nodes.workflows,nodes.shapes,nodes.machines,nodes.controlled,nodes.legacy",
+            "ORCHESTRATOR_MODULES": ",".join(module for module in STARTED if module != "nodes.stray"),
             "ORCHESTRATOR_HEARTBEAT_INTERVAL": "0.5",
             "ORCHESTRATOR_DEAD_AFTER": "3",
         }
