@@ -45,6 +45,7 @@ STARTED = (
     "nodes.machines",
     "nodes.controlled",
     "nodes.order_saga",
+    "nodes.retaken",
     "nodes.legacy",
     "nodes.stray",
 )
