@@ -184,9 +184,9 @@ class Control(Inbox):
             if standing.status == ExecutionStatus.COMPENSATION_FAILED:
                 self._undo_again(connection, execution_id, standing, by)
             elif standing.status in _UNDOABLE:
-                begun = undo_ended(self.core, connection, execution_id, standing.status, standing.definition_id, by=by)
-                if not begun:
-                    raise ControlRefused(execution_id, "nothing that it did has a compensation")
+                if not undo_ended(self.core, connection, execution_id, standing, by=by):
+                    gone_on = require(connection, execution_id) != standing
+                    raise ControlRefused(execution_id, CHANGED if gone_on else "nothing that it did has a compensation")
             else:
                 raise ControlRefused(execution_id, _no_undo(standing.status))
             advance(self.core, connection, execution_id)

@@ -14,6 +14,7 @@ from orchestrator.engine.core import Core
 from orchestrator.ledger import children, executions, halts
 from orchestrator.ledger.controls import By
 from orchestrator.ledger.executions import About
+from orchestrator.ledger.reopens import Standing
 from orchestrator.model.identity import undo_path
 from orchestrator.model.state import ExecutionStatus
 
@@ -59,14 +60,13 @@ def undo_succeeded(core: Core, connection: Connection, execution_id: str) -> boo
     return True
 
 
-def undo_ended(
-    core: Core, connection: Connection, execution_id: str, status: str, definition_id: str, *, by: By
-) -> bool:
+def undo_ended(core: Core, connection: Connection, execution_id: str, standing: Standing, *, by: By) -> bool:
     """Take back what an execution did that has ended without that; False when there is nothing, or it went on."""
-    graph = core.graphs.get(connection, definition_id)
+    graph = core.graphs.get(connection, standing.definition_id)
     undo = _undo(connection, graph, execution_id)
     queued = [(path, graph.queue(undo_path(path))) for path in undo]
-    return bool(undo) and halts.begin_undo(connection, execution_id, queued, after=status, by=by)
+    after, seen = standing.status, standing.settled_at
+    return bool(undo) and halts.begin_undo(connection, execution_id, queued, after=after, seen=seen, by=by)
 
 
 def undo_order(connection: Connection, graph: Graph, execution_id: str) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ from orchestrator.ledger import (
 )
 from orchestrator.ledger.claims import Claim, Settled
 from orchestrator.ledger.controls import By
+from orchestrator.ledger.reopens import Standing
 from orchestrator.model.reopened import Reopened
 
 ANN: Final = By(actor="ann", reason="a test")
@@ -580,6 +581,27 @@ def test_of_a_retry_and_an_undo_at_the_same_moment_one_wins(ledger: Ledger) -> N
         taken_up = ledger.status(begun) == "running"
         assert ledger.statuses(begun).get("undo:one") == (None if taken_up else "ready")
         assert audited(ledger, begun) == ["retry" if taken_up else "compensate"]
+
+
+def test_an_undo_worked_out_for_an_earlier_end_does_not_begin_after_a_later_one(ledger: Ledger) -> None:
+    """It would leave out what was done in between."""
+    begun = ledger.start({"one": (), "two": ()}, compensated=("one",))
+    fail(ledger, begun, "two")
+    stale = ledger.do(reopens.standing, begun.id)
+    assert stale is not None
+    assert looked_at(ledger, begun)()
+    fail(ledger, begun, "one")
+
+    def undo(after: Standing) -> bool:
+        return ledger.do(
+            halts.begin_undo, begun.id, [("one", QUEUE)], after=after.status, seen=after.settled_at, by=ANN
+        )
+
+    assert not undo(stale)
+    assert ledger.status(begun) == "failed"
+    standing = ledger.do(reopens.standing, begun.id)
+    assert standing is not None
+    assert undo(standing)
 
 
 def test_of_repetitions_of_a_failed_compensation_at_the_same_moment_one_wins(ledger: Ledger) -> None:
