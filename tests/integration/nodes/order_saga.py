@@ -35,7 +35,7 @@ AGAIN = RetryPolicy(max_attempts=ATTEMPTS, backoff=0.05, jitter=0)
 #: In the shop at first.
 STOCK = 1_000
 #: A step that oversleeps is interrupted after this many seconds, and has two attempts at it.
-HASTE = 2.0
+HASTE = 2.5
 
 SCHEMA = (
     """CREATE TABLE saga_call (number bigint GENERATED ALWAYS AS IDENTITY, execution uuid, entered text, attempt int,
