@@ -113,6 +113,10 @@ class Body:
         """Steps that lead only to this join; those still open have lost once it has what it needs."""
         return self._losers.get(join, ())
 
+    def joins_lost_by(self, path: str) -> Sequence[str]:
+        """Joins that a step leads only to, one of them: it has lost once that is decided."""
+        return self._races.get(path, ())
+
     @cached_property
     def _losers(self) -> dict[str, tuple[str, ...]]:
         numbered = [path for path, step in self.steps.items() if step.join == "any" or isinstance(step.join, int)]

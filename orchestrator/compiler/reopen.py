@@ -2,7 +2,8 @@
 
 What succeeded, was skipped, or failed and was borne by somebody stays as it is. What failed the execution is ready once
 more; what was cancelled with it goes back to where it stood. A body is taken up only with the step that it belongs to:
-if that one has borne the failure, its body is left behind. Losers of a race have lost.
+if that one has borne the failure, or is given an output, its body is left behind; so are the earlier transitions of a
+machine. Losers of a race have lost.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from orchestrator.compiler.failure import bearing
 from orchestrator.compiler.graph import Graph
 from orchestrator.compiler.reverse import CHILD
+from orchestrator.model.exits import JOIN_UNMET, UNMET
 from orchestrator.model.identity import undo_path
 from orchestrator.model.reopened import Reopened, Row
 from orchestrator.model.state import StepStatus
@@ -36,48 +38,61 @@ def reopen(
     """What becomes of each row.
 
     Args:
-        given: outputs (JSON text) by path of steps that count as succeeded by an operator's word.
+        given: outputs (JSON text) by path of steps that count as succeeded by an operator's word. One that is done, or
+            left behind, is not changed.
         child: what becomes of the step at a path that is an execution of its own, and of that.
     """
     forward = {row.path: row for row in rows if row.undoes is None}
-    open_again = _open_again(graph, forward)
-    found, given = Reopening(), given or {}
+    given = given or {}
+    taken = _Taken(graph=graph, forward=forward, given=given)
+    found = Reopening()
     for path, row in forward.items():
-        container = graph.place(path).container
-        if container is not None and container not in open_again:
+        if taken.leaves(path):
             continue
-        if path in given:
+        if path in taken.open_again and path in given:
             found.rows.append(Reopened(path=path, status=S.SUCCEEDED, output=given[path], fresh=True))
             found.done.append((path, None))
-        elif path in open_again:
-            found.rows.append(_row(graph, row, open_again, forward, child))
+        elif path in taken.open_again:
+            found.rows.append(_row(taken, row, child))
         elif row.status == S.SUCCEEDED or (row.status in _ENDED_BADLY and row.exit is not None):
             found.done.append((path, row.exit))
     return found
 
 
-def _open_again(graph: Graph, forward: Mapping[str, Row]) -> set[str]:
-    """Paths that are not done: shorter ones, their containers, are decided first."""
-    found: set[str] = set()
-    for path in sorted(forward, key=lambda path: (path.count("[") + path.count("/"), path)):
-        container = graph.place(path).container
-        if container is not None and container not in found:
-            continue
-        row = forward[path]
-        if row.status == S.CANCELLED and row.was is not None:
-            found.add(path)
-        elif row.status == S.CANCELLED and container is None and row.attempt > 0 and not _has_lost(graph, path):
-            # Released from an owner that died while the execution drained.
-            found.add(path)
-        elif row.status in _ENDED_BADLY and not _is_borne(graph, row):
-            found.add(path)
-    return found
+class _Taken:
+    """Which rows are taken up, and which are left behind."""
 
+    def __init__(self, *, graph: Graph, forward: Mapping[str, Row], given: Mapping[str, str]) -> None:
+        self.graph, self.forward, self.given = graph, forward, given
+        #: Paths that are not done: shorter ones, their containers, are decided first.
+        self.open_again: set[str] = set()
+        for path in sorted(forward, key=lambda path: (path.count("[") + path.count("/"), path)):
+            if not self.leaves(path) and self._is_open(forward[path]):
+                self.open_again.add(path)
+        #: Steps whose bodies are taken up.
+        self.containers = {graph.place(path).container for path in self.open_again}
 
-def _has_lost(graph: Graph, path: str) -> bool:
-    """Whether it may have been cancelled as the loser of a race."""
-    place = graph.place(path)
-    return any(place.id in place.body.losers(join) for join in place.body.steps)
+    def leaves(self, path: str) -> bool:
+        """Whether a path is left behind with the body that it is in, or with an earlier transition of a machine."""
+        place = self.graph.place(path)
+        if place.container is None:
+            return False
+        if place.container not in self.open_again or place.container in self.given:
+            return True
+        return place.prefix.endswith("/") and place.prefix != self.forward[place.container].inner
+
+    def _is_open(self, row: Row) -> bool:
+        if row.status == S.CANCELLED:
+            # One that was attempted and stood nowhere was in the hands of a worker: of one that died while the
+            # execution drained, or that was about to let go of it.
+            return (row.was is not None or row.attempt > 0) and not self._has_lost(row.path)
+        return row.status in _ENDED_BADLY and not _is_borne(self.graph, row)
+
+    def _has_lost(self, path: str) -> bool:
+        """Whether a join that it only leads to was decided without it."""
+        place = self.graph.place(path)
+        joins = (self.forward.get(place.prefix + join) for join in place.body.joins_lost_by(place.id))
+        return any(join is not None and S.BLOCKED not in {join.was, join.status} for join in joins)
 
 
 def _is_borne(graph: Graph, row: Row) -> bool:
@@ -85,23 +100,29 @@ def _is_borne(graph: Graph, row: Row) -> bool:
     return borne.exit is not None and row.exit == borne.exit
 
 
-def _row(
-    graph: Graph,
-    row: Row,
-    open_again: set[str],
-    forward: Mapping[str, Row],
-    child: Callable[[str], Reopened],
-) -> Reopened:
-    step = graph.step(row.path)
-    if step.kind == CHILD and (row.awaits == "child" or row.status in _ENDED_BADLY):
-        return child(row.path)
-    if graph.has_body(row.path) and row.remembers:
-        inside = any(path in open_again and graph.place(path).container == row.path for path in forward)
-        if inside:
-            return Reopened(path=row.path, status=S.WAITING, awaits="body", due_at=row.was_due_at)
-        if row.awaits == "body" or row.status in _ENDED_BADLY:
-            return Reopened(path=row.path, status=S.READY, woken_by="body")
+def _row(taken: _Taken, row: Row, child: Callable[[str], Reopened]) -> Reopened:
+    graph, path = taken.graph, row.path
+    in_hand = row.status == S.CANCELLED and row.was is None
+    if graph.step(path).kind == CHILD:
+        if row.awaits == "child" or row.status in _ENDED_BADLY or row.woken_by == "broken" or in_hand:
+            return child(path)
+    elif graph.has_body(path) and row.remembers:
+        # Whether anything of the body is open is asked once it stands: steps may be missing behind what is done.
+        if (row.was == S.WAITING and row.awaits == "body") or path in taken.containers:
+            return Reopened(path=path, status=S.WAITING, awaits="body", due_at=row.was_due_at)
+        if row.status in _ENDED_BADLY:
+            return Reopened(path=path, status=S.READY, woken_by="body")
+    if row.exit == UNMET or (row.status in _ENDED_BADLY and row.name == JOIN_UNMET):
+        return _unmet(taken, row)
     return _back(row)
+
+
+def _unmet(taken: _Taken, row: Row) -> Reopened:
+    """A join that could not be met is decided anew: an operator may have given what was missing."""
+    if row.parents is not None:
+        return Reopened(path=row.path, status=S.BLOCKED)
+    met = any(parent in taken.given for parent in taken.graph.parents(row.path))
+    return Reopened(path=row.path, status=S.READY, exit=None if met else UNMET, fresh=True)
 
 
 def _back(row: Row) -> Reopened:
@@ -110,7 +131,8 @@ def _back(row: Row) -> Reopened:
         return Reopened(path=row.path, status=S.BLOCKED)
     if row.was == S.WAITING and (row.awaits is not None or row.was_due_at is not None):
         return Reopened(path=row.path, status=S.WAITING, awaits=row.awaits, due_at=row.was_due_at)
-    if row.was == S.READY:
+    if row.status == S.CANCELLED and row.was != S.WAITING:
+        # As it was when it was claimed: a signal that has woken it is not lost.
         return Reopened(path=row.path, status=S.READY, woken_by=row.woken_by)
     return Reopened(path=row.path, status=S.READY, fresh=True)
 

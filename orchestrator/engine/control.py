@@ -187,12 +187,11 @@ class Control(Inbox):
             if standing.status == ExecutionStatus.COMPENSATION_FAILED and to is None:
                 self._undo_again(connection, execution_id, standing, by)
             elif standing.status in _UNDOABLE:
-                begun = undo_ended(
-                    self.core, connection, execution_id, standing.status, standing.definition_id, to=to, by=by
-                )
-                if not begun:
+                if not undo_ended(self.core, connection, execution_id, standing, to=to, by=by):
+                    gone_on = require(connection, execution_id) != standing
                     after = "" if to is None else f" after step {to}"
-                    raise ControlRefused(execution_id, f"nothing that it did{after} has a compensation")
+                    nothing = f"nothing that it did{after} has a compensation"
+                    raise ControlRefused(execution_id, CHANGED if gone_on else nothing)
             else:
                 raise ControlRefused(execution_id, _no_undo(standing.status))
             advance(self.core, connection, execution_id)
@@ -275,7 +274,16 @@ class Control(Inbox):
             raise ControlRefused(execution_id, CHANGED)
         spread = found[1]
         behind = spread.following(path, None)
-        ready = controls.complete(connection, execution_id, path, text, seen=row.attempt, successors=behind.rows, by=by)
+        ready = controls.complete(
+            connection,
+            execution_id,
+            path,
+            text,
+            seen=row.attempt,
+            stood=row.status,
+            successors=behind.rows,
+            by=by,
+        )
         if ready is None:
             raise ControlRefused(execution_id, f"step {path} has gone on at the same moment; look at it again")
         ready += spread.after(behind)

@@ -70,6 +70,8 @@ def retry(
     found = reopen(
         graph, rows, given=given, child=lambda at: _child(core, connection, execution_id, at, by, retried=children)
     )
+    if given and not given.keys() <= {each.path for each in found.rows}:
+        raise ControlRefused(execution_id, f"nothing waits for step {path}: others have borne that it did not succeed")
     successors = _missing(core, connection, execution_id, found, {row.path for row in rows})
     done = reopens.retry(
         connection,

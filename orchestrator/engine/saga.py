@@ -15,6 +15,7 @@ from orchestrator.errors import ControlRefused
 from orchestrator.ledger import children, executions, halts
 from orchestrator.ledger.controls import By
 from orchestrator.ledger.executions import About
+from orchestrator.ledger.reopens import Standing
 from orchestrator.model.identity import undo_path
 from orchestrator.model.state import ExecutionStatus
 
@@ -64,8 +65,7 @@ def undo_ended(
     core: Core,
     connection: Connection,
     execution_id: str,
-    status: str,
-    definition_id: str,
+    standing: Standing,
     *,
     to: str | None = None,
     by: By,
@@ -78,10 +78,11 @@ def undo_ended(
     Raises:
         ControlRefused: that step was never attempted.
     """
-    graph = core.graphs.get(connection, definition_id)
+    graph = core.graphs.get(connection, standing.definition_id)
     undo = _undo(connection, graph, execution_id, to)
     queued = [(path, graph.queue(undo_path(path))) for path in undo]
-    return bool(undo) and halts.begin_undo(connection, execution_id, queued, after=status, by=by)
+    after, seen = standing.status, standing.settled_at
+    return bool(undo) and halts.begin_undo(connection, execution_id, queued, after=after, seen=seen, by=by)
 
 
 def undo_order(connection: Connection, graph: Graph, execution_id: str) -> tuple[str, ...]:

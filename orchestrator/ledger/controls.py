@@ -6,8 +6,10 @@ other is told. What follows (drain, undo, publishing) is `advance`'s, and a swee
 A pause halts nothing. What is ready stays so, and no claim takes it, as each asks for an execution that runs; whatever
 is behind a step that settles meanwhile is made ready too (`fragments.LIVE`). So going on is one flag, and losing the
 messages of that moment is like losing any: the sweep finds overtaken rows. A claim that was sent before the flag may
-commit after it: `LOCK_OPEN` waits for it on the row that it claims, or that it settles to insert the next one, and what
-a new snapshot then shows running was all there can be, as every later claim sees the flag.
+commit after it: `LOCK_OPEN` waits for it on the row that it claims, or that it settles to insert the next one. One that
+has taken its snapshot before the flag, and has not come to its row yet, would not see the flag there either, and a row
+that is locked for a while is no news to it; so once nothing runs `ANEW` writes what it might claim anew, as rows that
+no such snapshot shows. What a new snapshot then shows running was all there can be.
 """
 
 from __future__ import annotations
@@ -81,6 +83,18 @@ LOCK_OPEN = text(f"""
 SELECT count(*) FROM (SELECT FROM orchestrator.step WHERE execution_id = :execution AND {OPEN} FOR UPDATE) s
 """)
 
+#: Who finds a row gone at that moment leaves it alone, as if another had been first; sweeps take up what that misses.
+ANEW = text("""
+WITH gone AS (
+    DELETE FROM orchestrator.step s USING orchestrator.execution x
+    WHERE x.id = :execution AND x.status = 'pausing' AND s.execution_id = :execution
+      AND s.status IN ('ready', 'retrying') AND NOT s.halt AND NOT EXISTS (
+          SELECT FROM orchestrator.step WHERE execution_id = :execution AND status = 'running')
+    RETURNING s.*
+)
+INSERT INTO orchestrator.step SELECT * FROM gone
+""")
+
 PAUSED = text("""
 WITH x AS (
     UPDATE orchestrator.execution SET status = 'paused'
@@ -106,7 +120,8 @@ WITH x AS (
 SELECT id FROM x
 """)
 
-#: Ends a step that nobody works on, in its place and with its successors. `seen` is the attempt that was looked at.
+#: Ends a step that nobody works on, in its place and with its successors. `seen` and `stood` are the attempt and the
+#: status that were looked at: a signal that has woken it meanwhile would be lost, with nobody the wiser.
 COMPLETE = text(f"""
 WITH d AS (
     UPDATE orchestrator.step s SET status = 'succeeded', output = CAST(:output AS jsonb), error = NULL,
@@ -115,7 +130,7 @@ WITH d AS (
     FROM orchestrator.execution x
     WHERE x.id = s.execution_id AND x.status IN ('running', 'pausing', 'paused') AND s.execution_id = :execution
       AND s.path = :path AND s.status IN ('ready', 'waiting', 'retrying') AND NOT s.halt AND s.undoes IS NULL
-      AND s.attempt = :seen AND coalesce(s.awaits, '') NOT IN ('body', 'child', 'event')
+      AND s.attempt = :seen AND s.status = :stood AND coalesce(s.awaits, '') NOT IN ('body', 'child', 'event')
     RETURNING s.execution_id AS id, s.tenant, s.halt, s.output
 ), n AS ({SUCCESSORS}), a AS ({audited("complete", "d", ":path")}), e AS ({EVENTS}
     SELECT id, tenant, 'step_succeeded', CAST(:path AS text), CAST(NULL AS int),
@@ -162,6 +177,7 @@ def pause(connection: Connection, execution_id: str, by: By) -> bool:
 def settle_pause(connection: Connection, execution_id: str) -> bool:
     """Note that nothing of a pausing execution runs any more; False while something does."""
     connection.execute(LOCK_OPEN, {"execution": execution_id})
+    connection.execute(ANEW, {"execution": execution_id})
     return connection.execute(PAUSED, {"execution": execution_id}).first() is not None
 
 
@@ -171,12 +187,21 @@ def resume(connection: Connection, execution_id: str, by: By) -> bool:
 
 
 def complete(
-    connection: Connection, execution_id: str, path: str, output: str, *, seen: int, successors: str, by: By
+    connection: Connection,
+    execution_id: str,
+    path: str,
+    output: str,
+    *,
+    seen: int,
+    stood: str,
+    successors: str,
+    by: By,
 ) -> list[str] | None:
     """End a step by hand, with an output (JSON text); the paths made ready, or None when it is not as it was seen.
 
     Args:
         seen: the attempt that it stood at.
+        stood: the status that it had.
         successors: rows to insert, a JSON array.
     """
     row = connection.execute(
@@ -186,6 +211,7 @@ def complete(
             "path": path,
             "output": output,
             "seen": seen,
+            "stood": stood,
             "successors": successors,
             **by.parameters(),
         },

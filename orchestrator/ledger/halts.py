@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 
 from sqlalchemy import Connection, text
 
@@ -52,11 +53,14 @@ _DRAINED = f"""
     AND NOT EXISTS (SELECT FROM orchestrator.execution c WHERE c.parent_id = :execution AND c.status NOT IN ({FINAL}))
 """
 
-#: `after` an end, for an execution that its parent or an operator takes back, or any of the flags.
+#: `after` an end, for an execution that its parent or an operator takes back, or any of the flags. With `seen`, only
+#: after the end that was looked at: it may have gone on since, and have ended the same way with more to undo.
 BEGIN_UNDO = text(f"""
 WITH x AS (
     UPDATE orchestrator.execution SET status = 'compensating', settled_at = NULL, retry_at = NULL
-    WHERE id = :execution AND CASE WHEN CAST(:after AS text) <> '' THEN status = :after ELSE {_DRAINED} END
+    WHERE id = :execution AND CASE WHEN CAST(:after AS text) <> '' THEN status = :after
+                                  AND settled_at = coalesce(CAST(:seen AS timestamptz), settled_at)
+                                ELSE {_DRAINED} END
     RETURNING id, tenant
 ), n AS (
     INSERT INTO orchestrator.step (execution_id, path, tenant, status, undoes, parents, queue, ready_xid, ready_at)
@@ -125,6 +129,7 @@ def begin_undo(
     undo: Sequence[tuple[str, str]],
     *,
     after: str = "",
+    seen: datetime | None = None,
     by: By | None = None,
 ) -> bool:
     """Start compensating a drained execution, if nobody else did and no attempt still runs.
@@ -132,6 +137,7 @@ def begin_undo(
     Args:
         undo: path of the step to undo and queue of its compensation, in order; each waits for the one before it.
         after: the status that it has ended with, for one that is taken back later.
+        seen: when it had ended so.
         by: who commands it, if anybody does.
     """
     rows = []
@@ -142,7 +148,7 @@ def begin_undo(
         else:
             rows.append(row | {"status": StepStatus.BLOCKED, "parents": [undo_path(undo[index - 1][0])]})
     who = by.parameters() if by is not None else {"actor": None, "reason": None, "parameters": "{}"}
-    parameters = {"execution": execution_id, "rows": json.dumps(rows), "after": after, **who}
+    parameters = {"execution": execution_id, "rows": json.dumps(rows), "after": after, "seen": seen, **who}
     return connection.execute(BEGIN_UNDO, parameters).first() is not None
 
 

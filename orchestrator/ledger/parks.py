@@ -19,11 +19,14 @@ from orchestrator.ledger.claims import Claim, Settled
 from orchestrator.ledger.fragments import EVENTS, STOPPED, SUCCESSORS, statement
 from orchestrator.ledger.tables import OPEN
 
-#: Lets go of a step, and inserts the first rows of its body. Not once its execution is flagged: then it is cancelled.
+#: Lets go of a step, and inserts the first rows of its body. Not once its execution is flagged: then it is cancelled,
+#: and remembers what it did when it was claimed, so that a retry lets it decide once more; but not to forget its child.
 PARK = statement(f"""
 WITH d AS (
-    UPDATE orchestrator.step s SET owner = NULL, resume = CAST(:resume AS jsonb), error = CAST(:broken AS jsonb),
-           woken_by = CASE WHEN CAST(:broken AS jsonb) IS NULL THEN NULL ELSE 'broken' END,
+    UPDATE orchestrator.step s SET owner = NULL, error = CAST(:broken AS jsonb),
+           resume = CASE WHEN {STOPPED} AND CAST(:awaits AS text) IS DISTINCT FROM 'child'
+                         THEN s.resume ELSE CAST(:resume AS jsonb) END,
+           woken_by = CASE WHEN {STOPPED} THEN s.woken_by WHEN CAST(:broken AS jsonb) IS NOT NULL THEN 'broken' END,
            status = CASE WHEN {STOPPED} THEN 'cancelled' ELSE 'waiting' END,
            settled_at = CASE WHEN {STOPPED} THEN clock_timestamp() END,
            awaits = :awaits, wait_name = :wait_name, correlation = :correlation, ready_at = clock_timestamp(),

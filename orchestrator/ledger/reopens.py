@@ -28,13 +28,13 @@ FROM orchestrator.execution WHERE id = :execution
 #: Read by many rows at a time: a loop may have left very many.
 ROWS = text("""
 SELECT path, status, exit, error ->> 'category', error ->> 'name', was, was_due_at, awaits, woken_by,
-       resume IS NOT NULL, attempt, undoes, parents
+       resume IS NOT NULL, attempt, undoes, parents, resume ->> 'inner'
 FROM orchestrator.step WHERE execution_id = :execution ORDER BY path
 """)
 
 _REOPENED = """
     UPDATE orchestrator.step s SET status = r.status, halt = false, failures = 0, crashes = 0, failing_since = NULL,
-           owner = NULL, was = NULL, was_due_at = NULL, exit = NULL, error = NULL,
+           owner = NULL, was = NULL, was_due_at = NULL, exit = r.exit, error = NULL,
            output = CASE r.status WHEN 'succeeded' THEN r.output END,
            ready_xid = CASE r.status WHEN 'ready' THEN pg_current_xact_id() END,
            ready_at = clock_timestamp(), due_at = r.due_at, awaits = r.awaits,
@@ -42,8 +42,8 @@ _REOPENED = """
            woken_by = r.woken_by, resume = CASE WHEN r.fresh THEN r.resume ELSE s.resume END,
            parents = coalesce(r.parents, s.parents),
            settled_at = CASE r.status WHEN 'succeeded' THEN clock_timestamp() END
-    FROM x, jsonb_to_recordset(CAST(:reopened AS jsonb)) AS r(path text, status text, output jsonb, due_at timestamptz,
-         awaits text, wait_name text, woken_by text, fresh boolean, resume jsonb, parents jsonb)
+    FROM x, jsonb_to_recordset(CAST(:reopened AS jsonb)) AS r(path text, status text, exit text, output jsonb,
+         due_at timestamptz, awaits text, wait_name text, woken_by text, fresh boolean, resume jsonb, parents jsonb)
     WHERE s.execution_id = x.id AND s.path = r.path AND s.settled_at IS NOT NULL
     RETURNING s.path, s.status, s.tenant, s.output
 """
@@ -179,6 +179,7 @@ def _record(each: Reopened) -> str:
 def _fields(each: Reopened) -> Iterator[tuple[str, Any]]:
     yield "path", each.path
     yield "status", StepStatus(each.status)
+    yield "exit", each.exit
     yield "due_at", None if each.due_at is None else each.due_at.isoformat()
     yield "awaits", each.awaits
     yield "wait_name", each.wait_name

@@ -57,11 +57,11 @@ _ROW_UNLIKE_EVENT = f"""
 """
 
 #: By event id, the order in which settles were made. A compensation counts by its first end: an operator's later
-#: repetition of a failed one comes after the rest.
+#: repetition of a failed one comes after the rest. Those that were left alone for a failed one have not ended.
 _UNDO_ORDER = f"""
     WITH settles AS MATERIALIZED (
-        SELECT execution_id, path, min(id) AS first, max(id) AS last FROM orchestrator.event
-        WHERE type IN ({_SETTLING}) GROUP BY execution_id, path
+        SELECT execution_id, path, min(id) FILTER (WHERE type <> 'step_cancelled') AS first, max(id) AS last
+        FROM orchestrator.event WHERE type IN ({_SETTLING}) GROUP BY execution_id, path
     )
     SELECT format('execution %s: %s ended after %s', execution_id, path, before) AS found
     FROM (
@@ -70,7 +70,7 @@ _UNDO_ORDER = f"""
         FROM orchestrator.step u
         JOIN settles o ON o.execution_id = u.execution_id AND o.path = u.path
         JOIN settles f ON f.execution_id = u.execution_id AND f.path = u.undoes
-        WHERE u.undoes IS NOT NULL
+        WHERE u.undoes IS NOT NULL AND o.first IS NOT NULL
         WINDOW undone AS (PARTITION BY u.execution_id ORDER BY o.first)
     ) ordered
     WHERE did > did_before

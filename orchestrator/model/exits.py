@@ -12,6 +12,8 @@ SKIPPED: Final = "skipped"
 FAILED: Final = "failed"
 #: Its join can never be met: all that is left to it is to fail.
 UNMET: Final = "unmet"
+#: The name of the error that it then fails with.
+JOIN_UNMET: Final = "JoinUnmet"
 #: Any of them: the edge is live once the step has ended.
 ENDED: Final = "ended"
 

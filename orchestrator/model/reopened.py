@@ -31,6 +31,8 @@ class Row(NamedTuple):
     #: The step that it undoes.
     undoes: str | None
     parents: Sequence[str] | None
+    #: What the paths of its body begin with, where that is not always the same: of a machine in a transition.
+    inner: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +41,7 @@ class Reopened:
 
     path: str
     status: StepStatus
+    exit: str | None = None
     #: JSON text, of a step that is given its output by hand.
     output: str | None = None
     due_at: datetime | None = None

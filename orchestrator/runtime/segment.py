@@ -24,6 +24,7 @@ from orchestrator.errors import ExpressionError, InvalidInput, PayloadError
 from orchestrator.kinds.kinds import ACTIVITY
 from orchestrator.ledger import claims, joins, lost_replies, results, walks
 from orchestrator.ledger.claims import Claim, Facts, Settled
+from orchestrator.model.exits import JOIN_UNMET
 from orchestrator.model.outcome import Failure
 from orchestrator.model.state import ExecutionStatus, StepStatus
 from orchestrator.runtime import guard
@@ -121,7 +122,7 @@ class Segment:
         step = self._graph.step(held.path)
         if held.woken is not None and held.woken.unmet:
             message = f"{held.path}: too few of the steps before it have succeeded (join {step.join})"
-            self._fail(held, Failure(category="business", name="JoinUnmet", message=message), final=True)
+            self._fail(held, Failure(category="business", name=JOIN_UNMET, message=message), final=True)
             return None
         if step.kind != ACTIVITY:
             return self._control(held)

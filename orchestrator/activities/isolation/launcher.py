@@ -102,13 +102,16 @@ def _isolate(orders: dict[str, Any], owner: int, answer: int) -> int:
 def _go_on_as_first_process(answer: int) -> int:
     """Fork; the launcher stays outside and waits. In the first process: a pipe that ends when the launcher does."""
     alive, held = os.pipe()
+    # Opened before: the first process changes the root of all in its namespace, and the launcher is in it too.
+    nothing = os.open(os.devnull, os.O_RDWR)
     first = os.fork()
     if first != 0:
         os.close(alive)
-        _let_go(answer)
+        _let_go(answer, nothing)
         os.waitpid(first, 0)
         os._exit(0)
     os.close(held)
+    os.close(nothing)
     return alive
 
 
@@ -135,7 +138,7 @@ def _start(orders: dict[str, Any], status: int, answer: int, others: int | None)
             _tell(_STATUS, unstarted=error.strerror or str(error))
         finally:
             os._exit(127)
-    _let_go(answer)
+    _let_go(answer, os.open(os.devnull, os.O_RDWR))
     ended = 0
     while ended != program:  # the first process of a namespace also buries others' orphans
         ended, code = os.wait()
@@ -163,9 +166,8 @@ def _become(orders: dict[str, Any], status: int, answer: int, others: int | None
     os.execvpe(argv[0], argv, {"PATH": _PATH, "LANG": "C.UTF-8", "HOME": orders["work"]})  # noqa: S606
 
 
-def _let_go(answer: int) -> None:
-    """Leave the program's streams to the program: they end when it does."""
-    nothing = os.open("/dev/null", os.O_RDWR)
+def _let_go(answer: int, nothing: int) -> None:
+    """Leave the program's streams to the program: they end when it does. `nothing` takes their place."""
     for stream in (0, 1, 2, answer):
         os.dup2(nothing, stream)
     os.close(nothing)

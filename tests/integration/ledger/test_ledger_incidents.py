@@ -202,7 +202,9 @@ def test_a_queue_that_no_living_node_consumes_is_found_and_only_that(ledger: Led
     more = [ready_on(ledger, "z-lonely") for _ in range(5)]
     consume(ledger, "living", "served")
     consume(ledger, "silent", "forsaken", seen=60)
-    ledger.flag(ready_on(ledger, "paused-only"), "paused")
+    paused = ready_on(ledger, "paused-only")
+    ledger.flag(paused, "pausing")
+    ledger.sql("UPDATE orchestrator.execution SET status = 'paused' WHERE id = :e", e=paused.id)
     found = unconsumed(ledger)
     assert {"z-lonely", "a-lonely", "forsaken"} <= set(found)
     assert not {"served", "fresh", "paused-only"} & set(found)

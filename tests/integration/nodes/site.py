@@ -41,9 +41,17 @@ class Pool:
 
 
 #: The definitions that workers know.
-MODULES = tuple(
-    f"nodes.{name}"
-    for name in ("workflows", "shapes", "machines", "controlled", "legacy", "long_work", "erring", "oversight")
+MODULES = (
+    "nodes.workflows",
+    "nodes.shapes",
+    "nodes.machines",
+    "nodes.controlled",
+    "nodes.order_saga",
+    "nodes.retaken",
+    "nodes.legacy",
+    "nodes.long_work",
+    "nodes.erring",
+    "nodes.oversight",
 )
 #: Those that the test process starts.
 STARTED = (*MODULES, "nodes.stray", "nodes.latecomer")
