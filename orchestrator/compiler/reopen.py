@@ -149,6 +149,7 @@ def undo_again(rows: Iterable[Row], order: Iterable[str]) -> list[Reopened]:
         Reopened(
             path=undo_path(path),
             status=S.READY if number == 0 else S.BLOCKED,
+            fresh=True,
             parents=None if number == 0 else (undo_path(left[number - 1]),),
         )
         for number, path in enumerate(left)

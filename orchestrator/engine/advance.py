@@ -73,11 +73,15 @@ def child_ended(core: Core, connection: Connection, child: str) -> None:
         advance(core, connection, parent, () if path is None else [path])
 
 
-def cancel_children(core: Core, connection: Connection, execution_id: str) -> bool:
-    """Cancel whatever an execution has started and waits for; whether any of it goes on."""
+def cancel_children(core: Core, connection: Connection, execution_id: str, *, undo: bool | None = None) -> bool:
+    """Cancel whatever an execution has started and waits for; whether any of it goes on.
+
+    Args:
+        undo: whether what they did is undone; None as their definitions say.
+    """
     found = children.open_children(connection, execution_id)
     for child in found:
-        controls.cancel(connection, child, f"its parent {execution_id} goes back")
+        controls.cancel(connection, child, f"its parent {execution_id} goes back", undo=undo)
         # Its end is seen here; told, its parent would come back here for each of many children.
         advance(core, connection, child, tell=False)
     return bool(found) and bool(children.open_children(connection, execution_id))
@@ -115,11 +119,12 @@ def _plan(
 
 def _turn_back(core: Core, connection: Connection, graph: Graph, execution_id: str) -> bool:
     """Halt what is open and, once nothing of it or of its children goes on, undo or end; True to who began the undo."""
-    if halts.drain(connection, execution_id):
-        return False
-    if cancel_children(core, connection, execution_id):
-        return False
+    running = halts.drain(connection, execution_id)
     about = executions.about(connection, execution_id)
+    # Children too start nothing more, whatever of this one still runs.
+    undo = False if about is not None and not about.rollback else None
+    if cancel_children(core, connection, execution_id, undo=undo) or running:
+        return False
     return about is not None and retreat(connection, graph, execution_id, about)
 
 

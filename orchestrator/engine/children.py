@@ -11,7 +11,7 @@ from orchestrator.engine.core import Core
 from orchestrator.engine.start import Options, Target
 from orchestrator.errors import UnknownDefinition
 from orchestrator.kinds.kind import Start
-from orchestrator.ledger import children, definitions
+from orchestrator.ledger import children, controls, definitions
 from orchestrator.ledger.claims import Claim
 
 
@@ -50,6 +50,7 @@ def start_child(core: Core, connection: Connection, tenant: str, held: Claim, st
     )
     new = starting.prepare(target, start.input, options, core.settings.max_payload)
     started = starting.insert(connection, target, [new])
+    controls.pause_with_parent(connection, new.id)
     starting.publisher(core, target, started)()
     return new.id
 

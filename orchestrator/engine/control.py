@@ -10,7 +10,7 @@ from orchestrator.authoring.schema import validate
 from orchestrator.compiler.graph import Graph
 from orchestrator.compiler.reopen import undo_again
 from orchestrator.engine import reopen
-from orchestrator.engine.advance import advance, advance_many
+from orchestrator.engine.advance import advance, advance_many, child_ended
 from orchestrator.engine.handle import ExecutionHandle
 from orchestrator.engine.inbox import Inbox
 from orchestrator.engine.mend import bare_spread
@@ -21,6 +21,7 @@ from orchestrator.ledger import children, controls, maintenance, reopens
 from orchestrator.ledger.controls import By
 from orchestrator.ledger.maintenance import Maintenance
 from orchestrator.ledger.reopens import Standing
+from orchestrator.model.identity import undone_path
 from orchestrator.model.reopened import Row
 from orchestrator.model.state import FINAL_EXECUTIONS, STANDING_STILL, ExecutionStatus, StepStatus
 
@@ -57,6 +58,9 @@ class Control(Inbox):
             flagged = controls.cancel(
                 connection, execution_id, reason, actor=actor, undo=compensate, detach=not children
             )
+            if not flagged and controls.call_off(connection, execution_id, By(actor=actor, reason=reason)):
+                child_ended(self.core, connection, execution_id)
+                return
             if not flagged:
                 status = require(connection, execution_id).status
                 if status != ExecutionStatus.CANCELLING:
@@ -101,7 +105,9 @@ class Control(Inbox):
         def act(connection: Connection) -> None:
             if not controls.resume(connection, execution_id, by):
                 status = require(connection, execution_id).status
-                raise ControlRefused(execution_id, f"it {_stands(status)}; only what is paused can be resumed")
+                # One that goes on may have children that do not: whoever resumed it died before them.
+                if not (children and status == ExecutionStatus.RUNNING and self._still(connection, execution_id)):
+                    raise ControlRefused(execution_id, f"it {_stands(status)}; only what is paused can be resumed")
             advance(self.core, connection, execution_id)
 
         self._persist(act)
@@ -242,6 +248,11 @@ class Control(Inbox):
 
     # How they do it.
 
+    def _still(self, connection: Connection, execution_id: str) -> bool:
+        """Whether a child of an execution stands still."""
+        found = (reopens.standing(connection, child) for child in children.open_children(connection, execution_id))
+        return any(each is not None and each.status in STANDING_STILL for each in found)
+
     def _with_children(self, execution_id: str, command: Any) -> None:
         for child in self._persist(lambda connection: children.open_children(connection, execution_id)):
             try:
@@ -293,8 +304,14 @@ class Control(Inbox):
             advance(self.core, connection, execution_id, ())
 
     def _undo_again(self, connection: Connection, execution_id: str, standing: Standing, by: By) -> None:
-        order = undo_order(connection, self._graph(connection, standing), execution_id)
-        again = undo_again(reopens.rows(connection, execution_id), order)
+        again = undo_again(reopens.rows(connection, execution_id), undo_order(connection, execution_id))
+        for each in again:
+            # A child whose own compensations have failed goes back first, or its parent would only find it so.
+            child = children.latest(connection, execution_id, undone_path(each.path) or "")
+            found = reopens.standing(connection, child) if child is not None else None
+            if child is not None and found is not None and found.status == ExecutionStatus.COMPENSATION_FAILED:
+                self._undo_again(connection, child, found, by)
+                advance(self.core, connection, child)
         if not reopens.undo_again(connection, execution_id, seen=standing.settled_at, reopened=again, by=by):
             raise ControlRefused(execution_id, CHANGED)
 

@@ -11,7 +11,7 @@ import json
 
 from sqlalchemy import Connection
 
-from orchestrator.compiler.failure import bearing
+from orchestrator.compiler.failure import Bearing, bearing
 from orchestrator.compiler.graph import Graph
 from orchestrator.engine.spread import Spread
 from orchestrator.ledger import failures, halts, undos, walks
@@ -52,6 +52,9 @@ def settle_failure(
         stop = graph.definition.on_compensation_failure == "stop"
         return undos.settle_undo(connection, held, outcome=StepStatus.FAILED, output=None, error=error, stop=stop)
     borne = bearing(graph, held.path, failure.category, failure.name)
+    if failure.interrupted:
+        # Of an execution that is cancelled or late. It has no exit: a retry takes the step up again.
+        borne = Bearing()
     if borne.exit is not None:
         rows = spread.following(held.path, borne.exit).rows
         return failures.settle_caught(
@@ -98,6 +101,8 @@ def follow_failure(
         # The execution is flagged, or a body around this step is broken off.
         woken = spread.wake_around(held.path)
         return woken or None
+    if failure.interrupted:
+        return None
     if borne.exit is not None:
         ready = list(settled.ready) if settled is not None else []
         if settled is None:

@@ -8,26 +8,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Connection
 
 from orchestrator.compiler.graph import Graph
 from orchestrator.compiler.reopen import Reopening, reopen
-from orchestrator.engine.advance import advance
+from orchestrator.engine.advance import advance, child_ended
 from orchestrator.engine.core import Core
 from orchestrator.engine.mend import bare_spread, decide_joins, wake_containers
 from orchestrator.engine.signal import match
 from orchestrator.errors import ControlRefused, ExecutionNotFound
-from orchestrator.ledger import controls, forks, maintenance, parks, reopens
+from orchestrator.ledger import forks, maintenance, parks, reopens
 from orchestrator.ledger.controls import By
 from orchestrator.ledger.reopens import Standing
 from orchestrator.model.identity import new_id
 from orchestrator.model.reopened import Reopened, Row
-from orchestrator.model.state import FINAL_EXECUTIONS, ExecutionStatus, StepStatus
+from orchestrator.model.state import DRAINING_EXECUTIONS, FINAL_EXECUTIONS, ExecutionStatus, StepStatus
 
 #: Ends from which an execution may go on.
 RETRYABLE = frozenset({ExecutionStatus.FAILED, ExecutionStatus.CANCELLED, ExecutionStatus.TIMED_OUT})
+
+#: Executions whose work is undone.
+_BACK = frozenset({ExecutionStatus.COMPENSATING, ExecutionStatus.COMPENSATED, ExecutionStatus.COMPENSATION_FAILED})
 
 CHANGED = "somebody else took it up at the same moment; look at it again"
 
@@ -64,15 +68,20 @@ def retry(
     standing = require(connection, execution_id)
     if standing.status not in RETRYABLE:
         raise ControlRefused(execution_id, _no_retry(standing.status))
+    if standing.parent is not None:
+        parent = require(connection, standing.parent[0])
+        if parent.status in _BACK | DRAINING_EXECUTIONS:
+            raise ControlRefused(
+                execution_id, f"its parent {standing.parent[0]} is {parent.status}: it would go back too"
+            )
     graph = core.graphs.get(connection, standing.definition_id)
     rows = reopens.rows(connection, execution_id)
     children: list[str] = []
-    found = reopen(
-        graph, rows, given=given, child=lambda at: _child(core, connection, execution_id, at, by, retried=children)
-    )
+    found = reopen(graph, rows, given=given, child=lambda at: _child(connection, execution_id, at, awaited=children))
     if given and not given.keys() <= {each.path for each in found.rows}:
         raise ControlRefused(execution_id, f"nothing waits for step {path}: others have borne that it did not succeed")
     successors = _missing(core, connection, execution_id, found, {row.path for row in rows})
+    _race_on(successors, {each.path for each in found.rows if each.status == StepStatus.BLOCKED})
     done = reopens.retry(
         connection,
         execution_id,
@@ -86,10 +95,12 @@ def retry(
         by_itself=by_itself,
     )
     if not done:
-        for child in children:
-            controls.cancel(connection, child, "its parent was taken up otherwise")
-            advance(core, connection, child, ())
         raise ControlRefused(execution_id, CHANGED)
+    for child in children:
+        # After their parent, which waits for them: if this is lost, the sweep tells it of a child that has ended.
+        with suppress(ControlRefused):
+            retry(core, connection, child, by)
+        child_ended(core, connection, child)
     _mend(core, connection, graph, execution_id, found=found, successors=successors)
 
 
@@ -103,18 +114,24 @@ def _no_retry(status: str) -> str:
     return f"it is {status}; only executions that have ended failed, cancelled or timed_out are retried"
 
 
-def _child(core: Core, connection: Connection, execution_id: str, path: str, by: By, *, retried: list[str]) -> Reopened:
-    """A step with an execution of its own: that one goes on if it can, else another begins.
+def _race_on(successors: Iterable[dict[str, Any]], undecided: set[str]) -> None:
+    """Let nothing lose a race to a join that is open again: the statement would still see it as it was."""
+    for row in successors:
+        if unless := row.pop("unless", None):
+            row["unless"] = [join for join in unless if join not in undecided] or None
+
+
+def _child(connection: Connection, execution_id: str, path: str, *, awaited: list[str]) -> Reopened:
+    """A step with an execution of its own: that one is waited for, unless it went back; then another begins.
 
     Args:
-        retried: takes note of those that go on.
+        awaited: takes note of those that are waited for.
     """
     resume = parks.resume(connection, execution_id, path)
     child = resume.get("child")
     standing = reopens.standing(connection, child) if child else None
-    if standing is not None and standing.parent == (execution_id, path) and standing.status in RETRYABLE:
-        retry(core, connection, str(child), by)
-        retried.append(str(child))
+    if standing is not None and standing.parent == (execution_id, path) and standing.status not in _BACK:
+        awaited.append(str(child))
         return Reopened(path=path, status=StepStatus.WAITING, awaits="child", wait_name=child)
     return Reopened(path=path, status=StepStatus.READY, fresh=True, resume={"again": resume.get("again", 0) + 1})
 

@@ -85,9 +85,9 @@ def undo_ended(
     return bool(undo) and halts.begin_undo(connection, execution_id, queued, after=after, seen=seen, by=by)
 
 
-def undo_order(connection: Connection, graph: Graph, execution_id: str) -> tuple[str, ...]:
-    """The steps that are undone, in order."""
-    return _undo(connection, graph, execution_id)
+def undo_order(connection: Connection, execution_id: str) -> tuple[str, ...]:
+    """The steps that were attempted, in the order in which whatever must be is undone."""
+    return tuple(found.path for found in reversed(halts.attempted(connection, execution_id)))
 
 
 def _undo(connection: Connection, graph: Graph, execution_id: str, to: str | None = None) -> tuple[str, ...]:

@@ -41,6 +41,12 @@ OPEN_CHILDREN = text(f"""
 SELECT id FROM orchestrator.execution WHERE parent_id = :execution AND status NOT IN ({FINAL})
 """)
 
+#: An operator may have had a step begin anew, with another child.
+LATEST = text("""
+SELECT id FROM orchestrator.execution WHERE parent_id = :execution AND parent_path = :path
+ORDER BY created_at DESC LIMIT 1
+""")
+
 #: The steps whose children have succeeded.
 SUCCEEDED = text("""
 SELECT parent_path FROM orchestrator.execution WHERE parent_id = :execution AND status = 'succeeded'
@@ -89,6 +95,12 @@ def open_children(connection: Connection, execution_id: str) -> list[str]:
 def succeeded(connection: Connection, execution_id: str) -> frozenset[str]:
     """Paths of an execution's steps whose own executions have succeeded."""
     return frozenset(connection.execute(SUCCEEDED, {"execution": execution_id}).scalars())
+
+
+def latest(connection: Connection, execution_id: str, path: str) -> str | None:
+    """The id of the last child that a step has started; None when it has none."""
+    found = connection.execute(LATEST, {"execution": execution_id, "path": path}).scalar()
+    return None if found is None else str(found)
 
 
 def untold(connection: Connection, limit: int) -> list[str]:

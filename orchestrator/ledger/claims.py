@@ -112,7 +112,7 @@ c AS (
            CASE WHEN x.live THEN clock_timestamp() END,
            CASE WHEN x.live THEN clock_timestamp() + CAST(:timeout AS float8) * interval '1 second' END
     FROM d, (SELECT status = 'running' AS live FROM orchestrator.execution
-             WHERE id = :execution AND status IN ('running', 'pausing', 'paused')) x
+             WHERE id = :execution AND (status = 'running' OR status IN ('pausing', 'paused') AND error IS NULL)) x
     WHERE NOT d.halt
     ON CONFLICT DO NOTHING RETURNING tenant, owner IS NOT NULL AS claimed
 ), e AS ({EVENTS} {SUCCEEDED_EVENT}

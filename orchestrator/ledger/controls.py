@@ -79,6 +79,8 @@ WITH x AS (
 SELECT id FROM x
 """)
 
+RUNNING = text("SELECT FROM orchestrator.step WHERE execution_id = :execution AND status = 'running' LIMIT 1")
+
 LOCK_OPEN = text(f"""
 SELECT count(*) FROM (SELECT FROM orchestrator.step WHERE execution_id = :execution AND {OPEN} FOR UPDATE) s
 """)
@@ -93,6 +95,32 @@ WITH gone AS (
     RETURNING s.*
 )
 INSERT INTO orchestrator.step SELECT * FROM gone
+""")
+
+#: A child that is started when its parent's children have been paused already.
+PAUSE_WITH_PARENT = text("""
+WITH x AS (
+    UPDATE orchestrator.execution c SET status = 'pausing', paused_at = clock_timestamp()
+    FROM orchestrator.execution p
+    WHERE c.id = :execution AND c.status = 'running' AND p.id = c.parent_id AND p.status IN ('pausing', 'paused')
+    RETURNING c.id, c.tenant
+), e AS (
+    INSERT INTO orchestrator.event (execution_id, tenant, type, data)
+    SELECT id, tenant, 'execution_pausing', jsonb_build_object('reason', 'its parent is paused') FROM x
+)
+SELECT id FROM x
+""")
+
+#: Of a failed execution that would be retried by itself: it is not. Its parent may be told now.
+CALL_OFF = text(f"""
+WITH x AS (
+    UPDATE orchestrator.execution SET retry_at = NULL
+    WHERE id = :execution AND status = 'failed' AND retry_at IS NOT NULL RETURNING id, tenant
+), a AS ({audited("cancel")}), e AS (
+    INSERT INTO orchestrator.event (execution_id, tenant, type, data)
+    SELECT id, tenant, 'execution_retry_called_off', {BY} FROM x
+)
+SELECT id FROM x
 """)
 
 PAUSED = text("""
@@ -113,6 +141,10 @@ WITH x AS (
     UPDATE orchestrator.execution SET status = CASE WHEN error IS NULL THEN 'running' ELSE 'failing' END,
            deadline = deadline + (clock_timestamp() - paused_at), paused_at = NULL
     WHERE id = :execution AND status IN ('pausing', 'paused') RETURNING id, tenant, status, error
+), s AS (
+    -- What was ready has not been passed over by anybody meanwhile.
+    UPDATE orchestrator.step SET ready_at = clock_timestamp(), ready_xid = pg_current_xact_id() FROM x
+    WHERE execution_id = x.id AND step.status = 'ready'
 ), a AS ({audited("resume")}), e AS (
     INSERT INTO orchestrator.event (execution_id, tenant, type, data)
     SELECT id, tenant, 'execution_' || status, jsonb_strip_nulls(jsonb_build_object('error', error)) || {BY} FROM x
@@ -174,8 +206,20 @@ def pause(connection: Connection, execution_id: str, by: By) -> bool:
     return connection.execute(PAUSE, {"execution": execution_id, **by.parameters()}).first() is not None
 
 
+def pause_with_parent(connection: Connection, execution_id: str) -> bool:
+    """Hold a child still that has just been started, if its parent stands still; whether it does."""
+    return connection.execute(PAUSE_WITH_PARENT, {"execution": execution_id}).first() is not None
+
+
+def call_off(connection: Connection, execution_id: str, by: By) -> bool:
+    """Let a failed execution not be retried by itself; False when it would not be anyway."""
+    return connection.execute(CALL_OFF, {"execution": execution_id, **by.parameters()}).first() is not None
+
+
 def settle_pause(connection: Connection, execution_id: str) -> bool:
     """Note that nothing of a pausing execution runs any more; False while something does."""
+    if connection.execute(RUNNING, {"execution": execution_id}).first() is not None:
+        return False
     connection.execute(LOCK_OPEN, {"execution": execution_id})
     connection.execute(ANEW, {"execution": execution_id})
     return connection.execute(PAUSED, {"execution": execution_id}).first() is not None

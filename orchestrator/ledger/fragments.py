@@ -25,11 +25,12 @@ SUCCEEDED_EVENT = """
            jsonb_build_object('output', output) FROM d
 """
 #: A step `s` of an execution `x` goes on no more. One that an operator has paused goes on as if it ran, but for claims.
-STOPPED = "(s.halt OR x.status <> :want AND x.status NOT IN ('pausing', 'paused'))"
+#: Not if a step of it has failed for good meanwhile: then it only waits to fail.
+STOPPED = "(s.halt OR x.status <> :want AND NOT (x.status IN ('pausing', 'paused') AND x.error IS NULL))"
 #: The execution goes forward, if perhaps not just now: what is behind a step may be made ready.
 LIVE = """
     EXISTS (SELECT FROM orchestrator.execution
-            WHERE id = :execution AND status IN ('running', 'pausing', 'paused'))
+            WHERE id = :execution AND (status = 'running' OR status IN ('pausing', 'paused') AND error IS NULL))
 """
 EVENTS = "INSERT INTO orchestrator.event (execution_id, tenant, type, path, attempt, data)"
 

@@ -23,7 +23,7 @@ from orchestrator.ledger.tables import OPEN
 #: and remembers what it did when it was claimed, so that a retry lets it decide once more; but not to forget its child.
 PARK = statement(f"""
 WITH d AS (
-    UPDATE orchestrator.step s SET owner = NULL, error = CAST(:broken AS jsonb),
+    UPDATE orchestrator.step s SET owner = NULL, crashes = 0, error = CAST(:broken AS jsonb),
            resume = CASE WHEN {STOPPED} AND CAST(:awaits AS text) IS DISTINCT FROM 'child'
                          THEN s.resume ELSE CAST(:resume AS jsonb) END,
            woken_by = CASE WHEN {STOPPED} THEN s.woken_by WHEN CAST(:broken AS jsonb) IS NOT NULL THEN 'broken' END,

@@ -77,7 +77,9 @@ SELECT id FROM x
 UNDO_AGAIN = text(f"""
 WITH x AS (
     UPDATE orchestrator.execution SET status = 'compensating', settled_at = NULL
-    WHERE id = :execution AND status = 'compensation_failed' AND settled_at = :seen RETURNING id, tenant
+    WHERE id = :execution AND status = 'compensation_failed' AND settled_at = :seen
+      AND jsonb_array_length(CAST(:reopened AS jsonb)) > 0
+    RETURNING id, tenant
 ), u AS ({_REOPENED}), a AS ({audited("compensate")}), e AS (
     INSERT INTO orchestrator.event (execution_id, tenant, type, path, data)
     SELECT id, tenant, 'execution_compensating', NULL, {BY} FROM x

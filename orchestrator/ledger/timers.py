@@ -84,7 +84,8 @@ def overdue(connection: Connection, limit: int, grace: float) -> list[Overdue]:
 RETRIES_DUE = text("""
 SELECT id FROM orchestrator.execution x
 WHERE retry_at <= (SELECT clock_timestamp()) AND status = 'failed' AND NOT EXISTS (
-    SELECT FROM orchestrator.execution p WHERE p.id = x.parent_id AND p.status NOT IN ('running', 'pausing', 'paused'))
+    SELECT FROM orchestrator.execution p WHERE p.id = x.parent_id AND p.status <> 'running')
+  AND NOT EXISTS (SELECT FROM orchestrator.maintenance m WHERE m.tenant = x.tenant)
 ORDER BY retry_at LIMIT :limit
 """)
 
@@ -94,19 +95,18 @@ def retries_due(connection: Connection, limit: int) -> list[str]:
     return [str(found) for found in connection.execute(RETRIES_DUE, {"limit": limit}).scalars()]
 
 
-#: Executions past their deadline stop going forward; running attempts drain.
+#: Executions past their deadline, which counts from their first start, stop going forward; running attempts drain.
 EXPIRE = text("""
 WITH found AS MATERIALIZED (
     SELECT id FROM orchestrator.execution
-    WHERE status IN ('created', 'running') AND deadline < (SELECT clock_timestamp())
-      AND (status = 'running' OR NOT EXISTS (SELECT FROM orchestrator.maintenance m WHERE m.tenant = execution.tenant))
+    WHERE status = 'running' AND deadline < (SELECT clock_timestamp())
     ORDER BY deadline LIMIT :limit FOR UPDATE SKIP LOCKED
 ), x AS (
     UPDATE orchestrator.execution SET status = 'timing_out', error = jsonb_build_object(
            'category', 'timeout', 'name', 'DeadlineExceeded', 'message', 'the execution passed its deadline'),
            rollback = rollback AND NOT EXISTS (SELECT FROM orchestrator.definition d
                                                WHERE d.id = definition_id AND d.spec ->> 'on_timeout' = 'stop')
-    FROM found WHERE execution.id = found.id AND status IN ('created', 'running') RETURNING execution.id, tenant, error
+    FROM found WHERE execution.id = found.id AND status = 'running' RETURNING execution.id, tenant, error
 ), e AS (
     INSERT INTO orchestrator.event (execution_id, tenant, type, data)
     SELECT id, tenant, 'execution_timing_out', jsonb_build_object('error', error) FROM x
@@ -130,10 +130,10 @@ GROUP BY d.id
 #: By (queue, ready_at), so that nothing is read but what has waited so long.
 UNBEGUN = text("""
 SELECT s.execution_id, s.path, x.definition_id, extract(epoch FROM clock_timestamp() - s.ready_at)
-FROM orchestrator.step s JOIN orchestrator.execution x ON x.id = s.execution_id
-WHERE s.status = 'ready' AND NOT s.halt AND x.status IN ('running', 'compensating')
-  AND x.definition_id = ANY(CAST(:definitions AS uuid[]))
-  AND s.ready_at < (SELECT clock_timestamp()) - CAST(:shortest AS float8) * interval '1 second'
+FROM orchestrator.step s JOIN orchestrator.execution x ON x.id = s.execution_id,
+     unnest(CAST(:definitions AS uuid[]), CAST(:patiences AS float8[])) AS d(id, shortest)
+WHERE s.status = 'ready' AND NOT s.halt AND x.status = 'running'
+  AND x.definition_id = d.id AND s.ready_at < (SELECT clock_timestamp()) - d.shortest * interval '1 second'
 ORDER BY s.ready_at LIMIT :limit
 """)
 
@@ -157,7 +157,7 @@ def unbegun(connection: Connection, limit: int) -> list[Unbegun]:
     patiences = {str(row[0]): row[1] for row in connection.execute(PATIENCES)}
     if not patiences:
         return []
-    parameters = {"definitions": list(patiences), "shortest": min(patiences.values()), "limit": limit}
+    parameters = {"definitions": list(patiences), "patiences": list(patiences.values()), "limit": limit}
     return [
         Unbegun(execution_id=str(row[0]), path=row[1], definition_id=str(row[2]), waited=float(row[3]))
         for row in connection.execute(UNBEGUN, parameters)

@@ -26,7 +26,7 @@ FROM orchestrator.execution x LEFT JOIN LATERAL (
     ORDER BY s.settled_at LIMIT 1
 ) u ON true
 WHERE {UNLUCKY} AND x.settled_at > (SELECT clock_timestamp()) - interval '{WINDOW}'
-  AND (x.status = 'compensation_failed' OR x.status IN ('failed', 'timed_out', 'compensated')
+  AND x.retry_at IS NULL AND (x.status = 'compensation_failed' OR x.status IN ('failed', 'timed_out', 'compensated')
        AND coalesce(x.error ->> 'category', 'system') NOT IN ('business', 'cancelled'))
   AND NOT EXISTS (SELECT FROM orchestrator.incident_subject k JOIN orchestrator.incident i ON i.id = k.incident_id
                   WHERE k.execution_id = x.id AND k.at >= x.settled_at AND i.kind <> 'queue_without_consumer')

@@ -21,6 +21,8 @@ class Failure:
     traceback: str = ""
     #: Seconds that an outside service asks to be left alone for; the next attempt comes no earlier.
     retry_after: float | None = None
+    #: Whether the attempt was called off from outside: nobody bears that but the execution. Not stored.
+    interrupted: bool = False
     #: Path of the step that it broke out of; empty for the step's own failure.
     step: str = ""
     #: The exception's class and its bases, most special first, as `module.name`: what a definition's table of errors

@@ -102,7 +102,7 @@ class ErrorRule(BaseModel):
 
 def ruled(rules: Iterable[ErrorRule], failure: Failure) -> Failure:
     """The failure as the first rule that means it has it; as it is when none does. Twice is the same as once."""
-    for rule in rules:
+    for rule in () if failure.interrupted else rules:
         if rule.matches(failure):
             return replace(failure, category=rule.category, name=rule.name or failure.name, ruled=True)
     return failure

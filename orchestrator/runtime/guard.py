@@ -21,7 +21,14 @@ from sqlalchemy.exc import DBAPIError
 from orchestrator import clock
 from orchestrator.activities.context import StepContext
 from orchestrator.activities.registry import Activity, Registry
-from orchestrator.errors import ActivityError, AttemptInterrupted, AttemptTimedOut, TransientError, UnknownActivity
+from orchestrator.errors import (
+    ActivityError,
+    AttemptCancelled,
+    AttemptInterrupted,
+    AttemptTimedOut,
+    TransientError,
+    UnknownActivity,
+)
 from orchestrator.ledger import database, lost_replies
 from orchestrator.ledger.claims import Claim, Settled
 from orchestrator.model.outcome import Failure, classes_of
@@ -187,5 +194,11 @@ def classify(error: BaseException) -> Failure:
     retry_after = error.retry_after if isinstance(error, TransientError) else None
     message, trace = redact(str(error) or name), redact(trace)
     return Failure(
-        category=category, name=name, message=message, traceback=trace, retry_after=retry_after, classes=classes
+        category=category,
+        name=name,
+        message=message,
+        traceback=trace,
+        retry_after=retry_after,
+        classes=classes,
+        interrupted=isinstance(error, AttemptCancelled),
     )

@@ -10,7 +10,7 @@ from orchestrator.engine.advance import advance
 from orchestrator.engine.children import child_id, wake_for_child
 from orchestrator.engine.core import Core
 from orchestrator.engine.saga import undo_succeeded
-from orchestrator.ledger import parks, undos
+from orchestrator.ledger import children, parks, undos
 from orchestrator.ledger.claims import Claim
 from orchestrator.model.outcome import Failure
 from orchestrator.model.state import ExecutionStatus, StepStatus
@@ -28,7 +28,7 @@ class Waits:
 
 def perform(core: Core, link: Link, held: Claim, undone: str) -> Ended | Waits:
     """Send the child back, or, once it is, settle the compensation."""
-    child = child_id(held.execution_id, undone)
+    child = link.call(children.latest, held.execution_id, undone) or child_id(held.execution_id, undone)
     status = (held.woken.resume or {}).get("status") if held.woken else None
     if status is None:
         if link.call(lambda connection: undo_succeeded(core, connection, child)):

@@ -58,12 +58,13 @@ EXECUTION_WRITES: Final = {
     "controls.CANCEL": ({X.CREATED, X.RUNNING, X.PAUSING, X.PAUSED}, {X.CANCELLING}),
     "children.CANCEL_ORPHANS": ({X.CREATED, X.RUNNING, X.PAUSING, X.PAUSED}, {X.CANCELLING}),
     "controls.PAUSE": ({X.RUNNING}, {X.PAUSING}),
+    "controls.PAUSE_WITH_PARENT": ({X.RUNNING}, {X.PAUSING}),
     "controls.PAUSED": ({X.PAUSING}, {X.PAUSED}),
     "controls.RESUME": ({X.PAUSING, X.PAUSED}, {X.RUNNING, X.FAILING}),
     "reopens.RETRY": ({X.FAILED, X.CANCELLED, X.TIMED_OUT}, {X.RUNNING}),
     "reopens.UNDO_AGAIN": ({X.COMPENSATION_FAILED}, {X.COMPENSATING}),
     "timers.DUE": ({X.CREATED}, {X.RUNNING}),
-    "timers.EXPIRE": ({X.CREATED, X.RUNNING}, {X.TIMING_OUT}),
+    "timers.EXPIRE": ({X.RUNNING}, {X.TIMING_OUT}),
 }
 
 #: An assignment to a status; comparisons follow other words.

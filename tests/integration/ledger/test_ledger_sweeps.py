@@ -112,13 +112,22 @@ def test_a_delayed_start_waits_for_its_time_and_begins_once(ledger: Ledger) -> N
     assert ledger.claim(begun, "one").attempt == 1
 
 
-def test_a_delayed_start_past_its_deadline_ends_without_having_begun(ledger: Ledger) -> None:
-    begun = ledger.start({"one": ()}, start_at=datetime.now(UTC) + timedelta(hours=1), timeout=1)
-    ledger.sql("UPDATE orchestrator.execution SET deadline = deadline - interval '2 h' WHERE id = :e", e=begun.id)
-    assert ledger.do(timers.expire, 100) == [begun.id]
-    assert ledger.do(halts.drain, begun.id) == 0
-    assert ledger.do(halts.end, begun.id) == "timed_out"
-    assert ledger.statuses(begun) == {"one": "cancelled"}
+def test_a_deadline_counts_from_the_first_start_however_late_that_is(ledger: Ledger) -> None:
+    begun = ledger.start({"one": ()}, start_at=datetime.now(UTC) + timedelta(hours=1), timeout=60)
+    # As if nobody had swept for hours.
+    ledger.sql(
+        "UPDATE orchestrator.execution SET created_at = created_at - interval '9 h', start_at = start_at - interval "
+        "'5 h', deadline = deadline - interval '5 h' WHERE id = :e",
+        e=begun.id,
+    )
+    ledger.sql("UPDATE orchestrator.step SET due_at = due_at - interval '5 h' WHERE execution_id = :e", e=begun.id)
+    assert ledger.do(timers.expire, 100) == []
+    assert ledger.do(timers.due, 100) == [(begun.id, "one")]
+    [(left,)] = ledger.sql(
+        "SELECT extract(epoch FROM deadline - clock_timestamp()) FROM orchestrator.execution WHERE id = :e", e=begun.id
+    )
+    assert 0 < left <= 60
+    assert ledger.do(timers.expire, 100) == []
 
 
 def test_an_overdue_attempt_is_ended_by_its_worker_or_by_a_sweep_but_once(ledger: Ledger) -> None:

@@ -46,6 +46,7 @@ MODULES = (
     "nodes.shapes",
     "nodes.machines",
     "nodes.controlled",
+    "nodes.awkward",
     "nodes.order_saga",
     "nodes.retaken",
     "nodes.legacy",

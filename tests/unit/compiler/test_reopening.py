@@ -474,9 +474,9 @@ def test_compensations_that_did_not_succeed_follow_each_other_again_in_their_ord
         undo("d", S.FAILED),
     ]
     assert undo_again(rows, ["d", "c", "b", "a"]) == [
-        Reopened(path="undo:d", status=S.READY),
-        Reopened(path="undo:c", status=S.BLOCKED, parents=("undo:d",)),
-        Reopened(path="undo:a", status=S.BLOCKED, parents=("undo:c",)),
+        Reopened(path="undo:d", status=S.READY, fresh=True),
+        Reopened(path="undo:c", status=S.BLOCKED, fresh=True, parents=("undo:d",)),
+        Reopened(path="undo:a", status=S.BLOCKED, fresh=True, parents=("undo:c",)),
     ]
 
 
