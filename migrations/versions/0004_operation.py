@@ -14,7 +14,11 @@ ALTER TABLE orchestrator.execution
     ADD COLUMN paused_at TIMESTAMP WITH TIME ZONE,
     ADD COLUMN retries INTEGER DEFAULT 0 NOT NULL,
     ADD COLUMN retry_at TIMESTAMP WITH TIME ZONE,
-    ADD COLUMN forked_from UUID;
+    ADD COLUMN forked_from UUID,
+    ADD COLUMN allowance FLOAT;
+
+UPDATE orchestrator.execution SET allowance = extract(epoch FROM deadline - greatest(start_at, created_at))
+    WHERE deadline IS NOT NULL;
 
 CREATE INDEX execution_retry ON orchestrator.execution (retry_at) WHERE retry_at IS NOT NULL;
 
@@ -118,7 +122,8 @@ ALTER TABLE orchestrator.step
     DROP COLUMN progress;
 
 ALTER TABLE orchestrator.execution
-    DROP COLUMN paused_at, DROP COLUMN retries, DROP COLUMN retry_at, DROP COLUMN forked_from
+    DROP COLUMN paused_at, DROP COLUMN retries, DROP COLUMN retry_at, DROP COLUMN forked_from,
+    DROP COLUMN allowance
 """
 
 

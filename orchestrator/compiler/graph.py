@@ -140,6 +140,11 @@ class Graph:
         kind = self.step(path).kind
         return kind != ACTIVITY and ENGINE_KINDS[kind].has_body
 
+    def exits(self, path: str) -> tuple[str, ...]:
+        """By which exits the step at a path may succeed, beside the ordinary one."""
+        place = self.place(path)
+        return place.body.exits(place.id)
+
     def visible(self, prefix: str, step_id: str) -> str | None:
         """The path of the step that `step_id` means at a prefix: in the same body, or in one around it."""
         while prefix:

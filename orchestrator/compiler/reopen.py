@@ -8,6 +8,7 @@ machine. Losers of a race have lost.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -41,6 +42,9 @@ def reopen(
         given: outputs (JSON text) by path of steps that count as succeeded by an operator's word. One that is done, or
             left behind, is not changed.
         child: what becomes of the step at a path that is an execution of its own, and of that.
+
+    Raises:
+        ValueError: a step is given an output that it cannot go on by (`exit_given`).
     """
     forward = {row.path: row for row in rows if row.undoes is None}
     given = given or {}
@@ -50,13 +54,31 @@ def reopen(
         if taken.leaves(path):
             continue
         if path in taken.open_again and path in given:
-            found.rows.append(Reopened(path=path, status=S.SUCCEEDED, output=given[path], fresh=True))
-            found.done.append((path, None))
+            exit_by = exit_given(graph, path, given[path])
+            found.rows.append(Reopened(path=path, status=S.SUCCEEDED, exit=exit_by, output=given[path], fresh=True))
+            found.done.append((path, exit_by))
         elif path in taken.open_again:
             found.rows.append(_row(taken, row, child))
         elif row.status == S.SUCCEEDED or (row.status in _ENDED_BADLY and row.exit is not None):
             found.done.append((path, row.exit))
     return found
+
+
+def exit_given(graph: Graph, path: str, output: str) -> str | None:
+    """By which exit a step goes on that is given an output (JSON text): a choice by the case that the output names.
+
+    Raises:
+        ValueError: it names none.
+    """
+    exits = graph.exits(path)
+    if not exits:
+        return None
+    chosen = json.loads(output)
+    if chosen not in exits:
+        raise ValueError(
+            f"step {path} chooses how it goes on, so its output must be the name of a case: {', '.join(exits)}"
+        )
+    return str(chosen)
 
 
 class _Taken:

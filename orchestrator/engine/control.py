@@ -21,7 +21,7 @@ from orchestrator.ledger import children, controls, maintenance, reopens
 from orchestrator.ledger.controls import By
 from orchestrator.ledger.maintenance import Maintenance
 from orchestrator.ledger.reopens import Standing
-from orchestrator.model.identity import undone_path
+from orchestrator.model.identity import new_id, undone_path
 from orchestrator.model.reopened import Row
 from orchestrator.model.state import FINAL_EXECUTIONS, STANDING_STILL, ExecutionStatus, StepStatus
 
@@ -143,7 +143,8 @@ class Control(Inbox):
         """Let a step count as succeeded with an output: one that failed its execution, which goes on, or an open one.
 
         Raises:
-            ExecutionNotFound, ControlRefused: there is no such step, it runs, is done, or waits for a body or child.
+            ExecutionNotFound, ControlRefused: there is no such step, it runs, is done, or waits for a body or child;
+                it is a choice, and the output names none of its cases.
             PayloadError: the output does not fit.
         """
         by, text = By(actor=actor, reason=reason), self._encoded(output, f"output of step {path}")
@@ -167,7 +168,8 @@ class Control(Inbox):
         """End a step by hand that waits, for a signal, a time or its turn, with an output.
 
         Raises:
-            ExecutionNotFound, ControlRefused: there is no such step, it runs, is done, or waits for a body or child.
+            ExecutionNotFound, ControlRefused: there is no such step, it runs, is done, or waits for a body or child;
+                it is a choice, and the output names none of its cases.
             PayloadError: the output does not fit.
         """
         by, text = By(actor=actor, reason=reason), self._encoded(output, f"output of step {path}")
@@ -223,13 +225,14 @@ class Control(Inbox):
             ExecutionNotFound, ControlRefused: it goes on still, is a machine, or has no such step.
             InvalidInput, PayloadError: the input does not fit.
         """
-        by = By(actor=actor, reason=reason)
+        by, new = By(actor=actor, reason=reason), str(new_id())
 
-        def act(connection: Connection) -> str:
+        def act(connection: Connection) -> None:
             value = self._other_input(connection, execution_id, input)
-            return reopen.fork(self.core, connection, execution_id, path, by, value=value)
+            reopen.fork(self.core, connection, execution_id, path, by, new=new, value=value)
 
-        return ExecutionHandle(id=self._persist(act), created=True, _database=self.core.database)
+        self._persist(act)
+        return ExecutionHandle(id=new, created=True, _database=self.core.database)
 
     def maintenance(self, on: bool, *, actor: str, reason: str | None = None, tenant: str | None = None) -> bool:
         """Begin or end maintenance, in which executions are accepted and held, and what runs is finished.
@@ -283,8 +286,9 @@ class Control(Inbox):
         found = bare_spread(self.core, connection, execution_id)
         if found is None:
             raise ControlRefused(execution_id, CHANGED)
-        spread = found[1]
-        behind = spread.following(path, None)
+        graph, spread = found
+        exit_by = reopen.exit_by(graph, execution_id, path, text)
+        behind = spread.following(path, exit_by)
         ready = controls.complete(
             connection,
             execution_id,
@@ -294,6 +298,7 @@ class Control(Inbox):
             stood=row.status,
             successors=behind.rows,
             by=by,
+            exit_by=exit_by,
         )
         if ready is None:
             raise ControlRefused(execution_id, f"step {path} has gone on at the same moment; look at it again")

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from orchestrator.compiler.graph import Graph
-from orchestrator.compiler.reopen import Reopening, reopen
+from orchestrator.compiler.reopen import Reopening, exit_given, reopen
 from orchestrator.engine.advance import advance, child_ended
 from orchestrator.engine.core import Core
 from orchestrator.engine.mend import bare_spread, decide_joins, wake_containers
@@ -23,7 +23,6 @@ from orchestrator.errors import ControlRefused, ExecutionNotFound
 from orchestrator.ledger import forks, maintenance, parks, reopens
 from orchestrator.ledger.controls import By
 from orchestrator.ledger.reopens import Standing
-from orchestrator.model.identity import new_id
 from orchestrator.model.reopened import Reopened, Row
 from orchestrator.model.state import DRAINING_EXECUTIONS, FINAL_EXECUTIONS, ExecutionStatus, StepStatus
 
@@ -63,7 +62,7 @@ def retry(
         value: another input, as JSON text.
 
     Raises:
-        ControlRefused: it has not ended so.
+        ControlRefused: it has not ended so, or none of it waits for what is given.
     """
     standing = require(connection, execution_id)
     if standing.status not in RETRYABLE:
@@ -76,10 +75,10 @@ def retry(
             )
     graph = core.graphs.get(connection, standing.definition_id)
     rows = reopens.rows(connection, execution_id)
+    if given:
+        _require_waiting(graph, rows, execution_id, given)
     children: list[str] = []
     found = reopen(graph, rows, given=given, child=lambda at: _child(connection, execution_id, at, awaited=children))
-    if given and not given.keys() <= {each.path for each in found.rows}:
-        raise ControlRefused(execution_id, f"nothing waits for step {path}: others have borne that it did not succeed")
     successors = _missing(core, connection, execution_id, found, {row.path for row in rows})
     _race_on(successors, {each.path for each in found.rows if each.status == StepStatus.BLOCKED})
     done = reopens.retry(
@@ -102,6 +101,28 @@ def retry(
             retry(core, connection, child, by)
         child_ended(core, connection, child)
     _mend(core, connection, graph, execution_id, found=found, successors=successors)
+
+
+def _require_waiting(graph: Graph, rows: Iterable[Row], execution_id: str, given: Mapping[str, str]) -> None:
+    """Refuse what cannot be given before anything is changed: children that go on do so at once."""
+    try:
+        found = reopen(graph, rows, given=given, child=lambda at: Reopened(path=at, status=StepStatus.READY))
+    except ValueError as error:
+        raise ControlRefused(execution_id, str(error)) from error
+    unasked = given.keys() - {each.path for each in found.rows}
+    if unasked:
+        raise ControlRefused(
+            execution_id,
+            f"nothing waits for step {min(unasked)}: others have borne that it did not succeed, or go on without it",
+        )
+
+
+def exit_by(graph: Graph, execution_id: str, path: str, output: str) -> str | None:
+    """The exit of a step that is given an output (JSON text); ControlRefused when it can go on by none."""
+    try:
+        return exit_given(graph, path, output)
+    except ValueError as error:
+        raise ControlRefused(execution_id, str(error)) from error
 
 
 def _no_retry(status: str) -> str:
@@ -175,10 +196,13 @@ def _mend(
     advance(core, connection, execution_id)
 
 
-def fork(core: Core, connection: Connection, execution_id: str, path: str, by: By, *, value: str | None = None) -> str:
-    """A new execution that begins at a step of one that has ended; its id.
+def fork(
+    core: Core, connection: Connection, execution_id: str, path: str, by: By, *, new: str, value: str | None = None
+) -> None:
+    """A new execution that begins at a step of one that has ended. Sent once more, it goes on with what is there.
 
     Args:
+        new: the id of the new one.
         value: another input, as JSON text.
 
     Raises:
@@ -186,6 +210,28 @@ def fork(core: Core, connection: Connection, execution_id: str, path: str, by: B
     """
     standing = require(connection, execution_id)
     graph = core.graphs.get(connection, standing.definition_id)
+    if not forks.made(connection, new, origin=execution_id):
+        _require_forkable(connection, graph, execution_id, standing, path)
+        kept, successors = _parts(core, connection, graph, execution_id, path)
+        forked = forks.fork(
+            connection,
+            new,
+            origin=execution_id,
+            seen=standing.settled_at,
+            path=path,
+            kept=sorted(kept),
+            successors=successors,
+            value=value,
+            by=by,
+        )
+        # The first sending may have been at work yet when this one looked.
+        if not forked and not forks.made(connection, new, origin=execution_id):
+            raise ControlRefused(execution_id, CHANGED)
+    begun = [{"path": row.path, "status": row.status} for row in reopens.rows(connection, new)]
+    _mend(core, connection, graph, new, found=Reopening(), successors=begun)
+
+
+def _require_forkable(connection: Connection, graph: Graph, execution_id: str, standing: Standing, path: str) -> None:
     if standing.status not in FINAL_EXECUTIONS:
         raise ControlRefused(execution_id, f"it is {standing.status}; a fork is made of one that has ended")
     if graph.definition.machine is not None:
@@ -195,31 +241,25 @@ def fork(core: Core, connection: Connection, execution_id: str, path: str, by: B
         raise ControlRefused(execution_id, f"{graph.name} has no step {path} at its top to begin at; it has {known}")
     if maintenance.facts(connection, standing.tenant) is not None:
         raise ControlRefused(execution_id, "nothing begins in maintenance; `orchestrator maintenance off` ends that")
+
+
+def _parts(
+    core: Core, connection: Connection, graph: Graph, execution_id: str, path: str
+) -> tuple[set[str], list[Mapping[str, Any]]]:
+    """What a fork copies, as paths, and the rows that it begins with."""
     rows = reopens.rows(connection, execution_id)
     # What was undone must be done again, and so must all that came of it.
     behind = _behind(graph, [path, *{graph.top(row.undoes) for row in rows if row.undoes is not None}])
     done = [(row.path, row.exit) for row in rows if row.path not in behind and _is_done(graph, row)]
     kept = {at for at, _ in done}
+    # The statement that copies a decided join cannot see it: so those that have lost to it are left out here.
+    lost = {loser for join in kept for loser in graph.losers(join)}
     kept |= {row.path for row in rows if row.undoes is None and graph.top(row.path) in kept}
-    new = str(new_id())
     spread = bare_spread(core, connection, execution_id)
-    successors = missing(done, kept, lambda at, exit_by: spread[1].following(at, exit_by).rows if spread else "[]")
+    successors: list[Mapping[str, Any]] = []
+    successors += missing(done, kept, lambda at, exit_by: spread[1].following(at, exit_by).rows if spread else "[]")
     successors += [row for row in graph.root_rows() if row["path"] not in kept]
-    forked = forks.fork(
-        connection,
-        new,
-        origin=execution_id,
-        seen=standing.settled_at,
-        path=path,
-        kept=sorted(kept),
-        successors=successors,
-        value=value,
-        by=by,
-    )
-    if not forked:
-        raise ControlRefused(execution_id, CHANGED)
-    _mend(core, connection, graph, new, found=Reopening(), successors=successors)
-    return new
+    return kept, [row for row in successors if row["path"] not in lost]
 
 
 def _is_done(graph: Graph, row: Row) -> bool:

@@ -141,9 +141,8 @@ class Scope:
             # Asked each time: another transition may carry the same step out again.
             found |= {f"{MACHINE}/{step_id}": outcome for step_id, outcome in last.items()}
         for path in plain:
-            step = self._graph.step(path)
             known = found.get(path, _NONE)
-            if step.kind == "each" and (known["status"] == "succeeded" or path in self._gone_through):
+            if path in self._gone_through or known["output"] is results.ELSEWHERE:
                 found[path] = known | {"status": "succeeded", "output": self._gather(path)}
         for path in missing:
             self._outcomes[path] = found.get(path, _NONE)
@@ -154,9 +153,8 @@ class Scope:
         gathered = []
         for index, ends in self._call(results.iterations, self._execution_id, loop, body.ends).items():
             outputs = dict.fromkeys(body.ends)
-            for end, (output, status) in ends.items():
-                inner = body.steps[end].kind == "each" and status == "succeeded"
-                outputs[end] = self._gather(f"{loop}[{index}].{end}") if inner else output
+            for end, output in ends.items():
+                outputs[end] = self._gather(f"{loop}[{index}].{end}") if output is results.ELSEWHERE else output
             gathered.append(outputs[body.ends[0]] if len(body.ends) == 1 else outputs)
         return gathered
 

@@ -157,8 +157,8 @@ SELECT id FROM x
 COMPLETE = text(f"""
 WITH d AS (
     UPDATE orchestrator.step s SET status = 'succeeded', output = CAST(:output AS jsonb), error = NULL,
-           settled_at = clock_timestamp(), ready_xid = NULL, due_at = NULL, awaits = NULL, wait_name = NULL,
-           correlation = NULL, woken_by = NULL, resume = NULL
+           exit = CAST(:exit AS text), settled_at = clock_timestamp(), ready_xid = NULL, due_at = NULL, awaits = NULL,
+           wait_name = NULL, correlation = NULL, woken_by = NULL, resume = NULL
     FROM orchestrator.execution x
     WHERE x.id = s.execution_id AND x.status IN ('running', 'pausing', 'paused') AND s.execution_id = :execution
       AND s.path = :path AND s.status IN ('ready', 'waiting', 'retrying') AND NOT s.halt AND s.undoes IS NULL
@@ -240,6 +240,7 @@ def complete(
     stood: str,
     successors: str,
     by: By,
+    exit_by: str | None = None,
 ) -> list[str] | None:
     """End a step by hand, with an output (JSON text); the paths made ready, or None when it is not as it was seen.
 
@@ -247,6 +248,7 @@ def complete(
         seen: the attempt that it stood at.
         stood: the status that it had.
         successors: rows to insert, a JSON array.
+        exit_by: the exit that it ends by; None is the ordinary one.
     """
     row = connection.execute(
         COMPLETE,
@@ -257,6 +259,7 @@ def complete(
             "seen": seen,
             "stood": stood,
             "successors": successors,
+            "exit": exit_by,
             **by.parameters(),
         },
     ).one()

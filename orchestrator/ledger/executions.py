@@ -57,13 +57,14 @@ WITH m AS MATERIALIZED (
         start_at timestamptz, timeout float8, parent_id uuid, parent_path text)
 ), x AS (
     INSERT INTO orchestrator.execution (id, tenant, definition_id, definition_name, definition_version, status, input,
-        input_hash, idempotency_key, correlation_id, labels, actor, start_at, deadline, parent_id, parent_path)
+        input_hash, idempotency_key, correlation_id, labels, actor, start_at, allowance, deadline,
+        parent_id, parent_path)
     SELECT r.id, :tenant, :definition, :name, :version,
            CASE WHEN r.start_at > clock_timestamp() OR m.held AND r.parent_id IS NULL THEN 'created'
                 ELSE 'running' END,
            -- jsonb_to_recordset makes a JSON null an SQL one.
            coalesce(r.input, 'null'::jsonb), r.input_hash, r.idempotency_key,
-           r.correlation_id, coalesce(r.labels, '{}'::jsonb), r.actor, r.start_at,
+           r.correlation_id, coalesce(r.labels, '{}'::jsonb), r.actor, r.start_at, r.timeout,
            least(greatest(r.start_at, clock_timestamp()) + r.timeout * interval '1 second',
                  (SELECT p.deadline FROM orchestrator.execution p WHERE p.id = r.parent_id)),
            r.parent_id, r.parent_path

@@ -18,10 +18,10 @@ from orchestrator.ledger.fragments import inserted
 FORK = text(f"""
 WITH x AS (
     INSERT INTO orchestrator.execution (id, tenant, definition_id, definition_name, definition_version, status, input,
-        input_hash, correlation_id, labels, actor, deadline, forked_from)
+        input_hash, correlation_id, labels, actor, allowance, deadline, forked_from)
     SELECT CAST(:execution AS uuid), tenant, definition_id, definition_name, definition_version, 'running',
            coalesce(CAST(:input AS jsonb), input), input_hash, correlation_id, labels, :actor,
-           clock_timestamp() + (deadline - greatest(start_at, created_at)), id
+           allowance, clock_timestamp() + allowance * interval '1 second', id
     FROM orchestrator.execution WHERE id = :origin AND settled_at = :seen
     ON CONFLICT DO NOTHING RETURNING id, tenant, forked_from, false AS halt
 ), k AS (
@@ -47,6 +47,15 @@ WITH x AS (
 )
 SELECT id FROM x
 """)
+
+
+#: A fork whose reply was lost is sent again under the same id, and finds its own row.
+MADE = text("SELECT FROM orchestrator.execution WHERE id = :execution AND forked_from = :origin")
+
+
+def made(connection: Connection, execution_id: str, *, origin: str) -> bool:
+    """Whether a fork of an execution was inserted under an id."""
+    return connection.execute(MADE, {"execution": execution_id, "origin": origin}).first() is not None
 
 
 def fork(

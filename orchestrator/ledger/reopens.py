@@ -35,7 +35,8 @@ FROM orchestrator.step WHERE execution_id = :execution ORDER BY path
 _REOPENED = """
     UPDATE orchestrator.step s SET status = r.status, halt = false, failures = 0, crashes = 0, failing_since = NULL,
            owner = NULL, was = NULL, was_due_at = NULL, exit = r.exit, error = NULL,
-           output = CASE r.status WHEN 'succeeded' THEN r.output END,
+           -- jsonb_to_recordset makes a JSON null an SQL one.
+           output = CASE r.status WHEN 'succeeded' THEN coalesce(r.output, 'null'::jsonb) END,
            ready_xid = CASE r.status WHEN 'ready' THEN pg_current_xact_id() END,
            ready_at = clock_timestamp(), due_at = r.due_at, awaits = r.awaits,
            wait_name = CASE WHEN r.awaits = 'child' THEN r.wait_name WHEN r.awaits IS NOT NULL THEN s.wait_name END,
@@ -48,13 +49,16 @@ _REOPENED = """
     RETURNING s.path, s.status, s.tenant, s.output
 """
 
-#: The deadline counts anew, as long as it was at first.
+#: The deadline counts anew, as long as it was at first; but no child outlives its parent, which may go on behind it.
 RETRY = text(f"""
 WITH x AS (
     UPDATE orchestrator.execution SET status = 'running', settled_at = NULL, error = NULL, output = NULL,
            rollback = true, retry_at = NULL, retries = retries + CAST(:by_itself AS int),
            input = coalesce(CAST(:input AS jsonb), input),
-           deadline = clock_timestamp() + (deadline - greatest(start_at, created_at))
+           deadline = least(clock_timestamp() + allowance * interval '1 second', (
+               SELECT CASE WHEN p.settled_at IS NULL THEN p.deadline
+                           ELSE clock_timestamp() + p.allowance * interval '1 second' END
+               FROM orchestrator.execution p WHERE p.id = execution.parent_id))
     WHERE id = :execution AND status IN ('failed', 'cancelled', 'timed_out') AND settled_at = :seen
     RETURNING id, tenant, false AS halt
 ), u AS ({_REOPENED}), d AS (SELECT tenant, halt FROM x), n AS (

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Float,
     ForeignKey,
     Identity,
     Index,
@@ -120,6 +121,8 @@ execution = Table(
     Column("rollback", Boolean, nullable=False, server_default=text("true")),
     Column("start_at", TIME),
     Column("deadline", TIME),
+    # Seconds that it may take, as it was started with; the deadline is that from each time that it begins.
+    Column("allowance", Float),
     # Since when nothing of it starts, at an operator's word.
     Column("paused_at", TIME),
     # Of a failed one: how often it was retried as a whole by itself, and when it will be again.

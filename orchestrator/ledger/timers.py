@@ -34,7 +34,7 @@ WITH found AS MATERIALIZED (
     RETURNING s.execution_id, s.path, s.tenant
 ), x AS (
     UPDATE orchestrator.execution SET status = 'running',
-           deadline = clock_timestamp() + (deadline - greatest(start_at, created_at))
+           deadline = clock_timestamp() + allowance * interval '1 second'
     WHERE id IN (SELECT execution_id FROM r) AND status = 'created' RETURNING id, tenant
 ), e AS (
     INSERT INTO orchestrator.event (execution_id, tenant, type, path)
