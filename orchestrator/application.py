@@ -90,7 +90,8 @@ class Orchestrator(Service):
     @cached_property
     def worker(self) -> Worker:
         """What a worker process works with."""
-        aside = self._connect(2)
+        # One connection beside the segments' own, taken for a statement at a time: what attempts log and keep.
+        aside = self._connect(1)
         return Worker(
             core=self.core,
             registry=registry,

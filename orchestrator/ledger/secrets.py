@@ -19,7 +19,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]{0,199}")
 PUT = text("""
 INSERT INTO orchestrator.secret (tenant, name, token) VALUES (:tenant, :name, :token)
 ON CONFLICT (tenant, name) DO UPDATE SET token = excluded.token, updated_at = clock_timestamp()
-RETURNING created_at = updated_at
+RETURNING CAST(xmax AS text) = '0'
 """)
 TOKEN = text("SELECT token FROM orchestrator.secret WHERE tenant = :tenant AND name = :name")
 LISTED = text("""
