@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from nodes.activities import echo, fail, hold
-from orchestrator import block, each, machine, parallel, repeat, sequence, step, transition, workflow
+from orchestrator import (
+    block,
+    case,
+    choice,
+    each,
+    machine,
+    parallel,
+    repeat,
+    sequence,
+    step,
+    subworkflow,
+    transition,
+    workflow,
+)
 
 ALWAYS = {"attempts": 99, "business": True}
 
@@ -50,4 +63,60 @@ stumbles = machine(
         transition("here", "there", event="WALK"),
     ],
     output={"state": "{{ steps.machine.output.state }}"},
+)
+
+#: Both of the race's branches are roots, or come behind a step.
+raced = workflow(
+    "raced",
+    parallel(step("quick", echo, {"value": "q"}), step("slow", hold)),
+    step("winner", echo, {"value": 1}, join="any"),
+    step("last", echo, {"value": 2}),
+)
+
+raced_later = workflow(
+    "raced-later",
+    step("start", echo),
+    parallel(step("quick", echo), sequence(step("slow", hold), step("slower", echo))),
+    step("winner", echo, {"value": 1}, join="any"),
+    step("last", echo, {"value": 2}),
+)
+
+forked = workflow("forked", step("first", echo), step("second", echo, {"value": "done"}))
+
+chooses = workflow(
+    "chooses",
+    step("first", hold, {"value": 1}),
+    choice(
+        "route",
+        case("{{ steps.first.output.nothing.there }}", step("left", echo, {"value": "left"})),
+        default=[step("right", echo, {"value": "right"})],
+    ),
+    step("end", echo, {"value": "{{ [steps.left.output, steps.right.output] }}"}),
+)
+
+unmet_by_hand = workflow(
+    "unmet-by-hand",
+    parallel(step("one", fail, ALWAYS | {"gate": "refusal"}), step("two", fail, ALWAYS | {"gate": "refusal"})),
+    step("any_of_them", echo, {"value": "met"}, join="any"),
+    step("behind", echo, {"value": "{{ steps.any_of_them.output }}"}),
+)
+
+skipped_loop = workflow(
+    "skipped-loop",
+    each("loop", [1, 2], step("inside", fail, ALWAYS)),
+    step("behind", echo, {"value": "{{ steps.loop.output }}"}),
+)
+
+skipped_inner_loop = workflow(
+    "skipped-inner-loop",
+    each("outer", [1, 2], each("inner", "{{ [item] }}", step("inside", fail, ALWAYS | {"attempts": "{{ item % 2 }}"}))),
+    step("behind", echo, {"value": "{{ steps.outer.output }}"}),
+)
+
+unlucky_child = workflow("unlucky-child", step("fails", fail, ALWAYS))
+
+unlucky_parent = workflow(
+    "unlucky-parent",
+    block("box", step("inside", fail, ALWAYS), on_error="continue"),
+    subworkflow("child", unlucky_child, {}),
 )

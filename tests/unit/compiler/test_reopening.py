@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.compiler.graph import MACHINE, Graph
-from orchestrator.compiler.reopen import Reopening, reopen, undo_again
+from orchestrator.compiler.reopen import Reopening, exit_given, reopen, undo_again
 from orchestrator.model.definition import Catch, Compensation, Definition, Machine, State, Step, Transition
 from orchestrator.model.reopened import Reopened, Row
 from orchestrator.model.state import StepStatus
@@ -169,6 +169,39 @@ def test_a_step_given_an_output_succeeds_with_it_and_goes_on_by_the_ordinary_exi
     assert found.done == [("a", None)]
 
 
+CHOICE = graph(
+    step("a"),
+    Step(id="route", kind="choice", spec={"cases": [{"exit": "left", "when": "{{ true }}"}]}, after=("a",)),
+    step("left", "route:left"),
+    step("right", "route:default"),
+)
+
+
+@pytest.mark.parametrize("exit_by", ["left", "default"])
+def test_a_choice_given_an_output_goes_on_by_the_case_of_that_name(exit_by: str) -> None:
+    found = reopened(CHOICE, succeeded("a"), failed("route"), route=f'"{exit_by}"')
+    given = Reopened(path="route", status=S.SUCCEEDED, exit=exit_by, output=f'"{exit_by}"', fresh=True)
+    assert only(found) == given
+    assert found.done == [("a", None), ("route", exit_by)]
+
+
+@pytest.mark.parametrize("output", ["null", "1", '"right"', '["left"]', '{"left": 1}'])
+def test_a_choice_is_given_no_output_that_is_none_of_its_cases(output: str) -> None:
+    with pytest.raises(ValueError, match=r"step route chooses how it goes on.*: left, default"):
+        reopened(CHOICE, succeeded("a"), failed("route"), route=output)
+
+
+def test_a_step_that_chooses_nothing_goes_on_by_the_ordinary_exit_whatever_it_is_given() -> None:
+    assert exit_given(CHOICE, "a", '"left"') is None
+
+
+def test_a_step_that_waited_for_its_next_attempt_keeps_what_it_remembers() -> None:
+    """Which child it began, and what its attempts were called with."""
+    row = cancelled("a", S.RETRYING, was_due_at=LATER, remembers=True)
+    assert not only(reopened(graph(child_step("a")), row)).fresh
+    assert not only(reopened(graph(step("a")), row)).fresh
+
+
 def test_a_step_whose_failure_is_borne_is_given_nothing() -> None:
     found = reopened(graph(step("a", catch=(Catch(),)), step("b")), failed("a", exit="error"), failed("b"), a="1")
     assert statuses(found) == {"b": S.READY}
@@ -323,6 +356,14 @@ def test_a_body_whose_step_is_given_an_output_is_left_behind_however_deep() -> N
     )
     assert statuses(found) == {"box": S.SUCCEEDED}
     assert found.done == [("box", None)]
+
+
+def test_a_step_of_a_body_that_is_left_behind_is_given_nothing() -> None:
+    body = holding("block", "box", step("a"), on_error="continue")
+    found = reopened(
+        graph(body, step("b")), failed("box", exit="ok"), failed("box[0].a"), failed("b"), **{"box[0].a": "1"}
+    )
+    assert statuses(found) == {"b": S.READY}
 
 
 def test_a_step_of_a_body_is_given_an_output_and_the_body_goes_on_behind_it() -> None:
