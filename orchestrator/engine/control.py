@@ -281,6 +281,8 @@ class Control(Inbox):
         row = _row(reopens.rows(connection, execution_id), execution_id, path)
         if row.status not in _BY_HAND:
             raise ControlRefused(execution_id, f"step {path} is {row.status}; only one that waits is ended by hand")
+        if row.undoes is not None:
+            raise ControlRefused(execution_id, f"{path} is a compensation, which is not ended by hand")
         if row.awaits in {"body", "child", "event"}:
             raise ControlRefused(execution_id, f"step {path} waits for its {row.awaits}; end that instead")
         found = bare_spread(self.core, connection, execution_id)

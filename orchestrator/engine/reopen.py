@@ -70,9 +70,7 @@ def retry(
     if standing.parent is not None:
         parent = require(connection, standing.parent[0])
         if parent.status in _BACK | DRAINING_EXECUTIONS:
-            raise ControlRefused(
-                execution_id, f"its parent {standing.parent[0]} is {parent.status}: it would go back too"
-            )
+            raise ControlRefused(execution_id, f"its parent {standing.parent[0]} is {parent.status}: it goes back")
     graph = core.graphs.get(connection, standing.definition_id)
     rows = reopens.rows(connection, execution_id)
     if given:
