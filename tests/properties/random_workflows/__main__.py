@@ -67,6 +67,8 @@ def _batches(here: Site, count: int, seed: int, times: int, console: Console) ->
                 times=times,
                 # In every other batch some messages come twice.
                 doubling=begin // BATCH % 2 == 1,
+                # In every third an operator pauses and resumes what is under way.
+                pausing=begin // BATCH % 3 == 2,
                 progress=lambda done, begin=begin: bar.update(task, completed=begin * times + done),  # type: ignore[misc]
             )
             for each in tried:

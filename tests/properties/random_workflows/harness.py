@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import random
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nodes.site import WORK, Pool, Site
 from nodes.traffic import Traffic
 
+from orchestrator import ControlRefused
 from orchestrator.authoring.checks import check
 from orchestrator.authoring.loader import dump_yaml, load_text
 from orchestrator.embedded import Processes, Servers
@@ -64,6 +66,32 @@ class Repeating(Traffic):
 
 
 @contextmanager
+def restless(site: Site, ids: Sequence[str], seed: str) -> Iterator[None]:
+    """An operator who pauses and resumes these executions, any of them at any moment; in the end all go on."""
+    chance, stop = random.Random(seed), threading.Event()
+
+    def hold(execution: str, seconds: float) -> None:
+        with suppress(ControlRefused):
+            site.orchestrator.pause(execution, actor="restless", children=False)
+            stop.wait(seconds)
+            site.orchestrator.resume(execution, actor="restless", children=False)
+
+    def go_on() -> None:
+        while not stop.wait(0.02):
+            hold(chance.choice(ids), chance.random() * 0.1)
+
+    hands = [threading.Thread(target=go_on) for _ in range(2)]
+    for hand in hands:
+        hand.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for hand in hands:
+            hand.join()
+
+
+@contextmanager
 def site() -> Iterator[Site]:
     """Servers of its own and, on them, two nodes of different speed, one for sweeps, and a beat."""
     with ExitStack() as stack:
@@ -88,6 +116,7 @@ def attempt(
     seed: str,
     times: int,
     doubling: bool = False,
+    pausing: bool = False,
     progress: Callable[[int], object] = lambda done: None,
 ) -> list[Tried]:
     """Carry examples out side by side, each a few times, and judge them.
@@ -95,6 +124,7 @@ def attempt(
     Args:
         seed: what the activities' delays are drawn from.
         doubling: deliver some messages twice.
+        pausing: pause and resume executions while they are carried out.
         progress: told, now and then, how many executions have ended.
     """
     tried = [Tried(example=example) for example in examples]
@@ -103,7 +133,9 @@ def attempt(
         assert load_text(dump_yaml(each.example.definition), "its YAML") == each.example.definition
     with Repeating(site.broker_url, seed) if doubling else nullcontext():
         started = _start(site, examples, seed, times)
-        _wait(site, [handle for ids in started for handle in ids], progress)
+        ids = [handle for ids in started for handle in ids]
+        with restless(site, ids, seed) if pausing else nullcontext():
+            _wait(site, ids, progress)
     found = observe(site, [handle for ids in started for handle in ids])
     for each, ids in zip(tried, started, strict=True):
         each.seen = [found[execution] for execution in ids]
