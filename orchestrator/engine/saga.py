@@ -33,7 +33,7 @@ def retreat(connection: Connection, graph: Graph, execution_id: str, about: Abou
     if not undo:
         halts.end(connection, execution_id, retry_after=_retry_after(graph, about))
         return False
-    return halts.begin_undo(connection, execution_id, [(path, graph.queue(undo_path(path))) for path in undo])
+    return halts.begin_undo(connection, execution_id, _queued(graph, undo))
 
 
 def _retry_after(graph: Graph, about: About) -> float | None:
@@ -56,8 +56,7 @@ def undo_succeeded(core: Core, connection: Connection, execution_id: str) -> boo
     undo = _undo(connection, graph, execution_id)
     if not undo:
         return False
-    queued = [(path, graph.queue(undo_path(path))) for path in undo]
-    halts.begin_undo(connection, execution_id, queued, after=ExecutionStatus.SUCCEEDED)
+    halts.begin_undo(connection, execution_id, _queued(graph, undo), after=ExecutionStatus.SUCCEEDED)
     return True
 
 
@@ -80,9 +79,14 @@ def undo_ended(
     """
     graph = core.graphs.get(connection, standing.definition_id)
     undo = _undo(connection, graph, execution_id, to)
-    queued = [(path, graph.queue(undo_path(path))) for path in undo]
     after, seen = standing.status, standing.settled_at
+    queued = _queued(graph, undo)
     return bool(undo) and halts.begin_undo(connection, execution_id, queued, after=after, seen=seen, by=by)
+
+
+def _queued(graph: Graph, undo: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The steps to undo, each with the queue of its compensation."""
+    return [(path, graph.queue(undo_path(path))) for path in undo]
 
 
 def undo_order(connection: Connection, execution_id: str) -> tuple[str, ...]:

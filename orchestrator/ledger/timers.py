@@ -127,7 +127,7 @@ SELECT d.id, min(CAST(CAST(found AS text) AS float8)) FROM orchestrator.definiti
 GROUP BY d.id
 """)
 
-#: By (queue, ready_at), so that nothing is read but what has waited so long.
+#: Reads what is ready, by its partial index; only where some definition asks for it.
 UNBEGUN = text("""
 SELECT s.execution_id, s.path, x.definition_id, extract(epoch FROM clock_timestamp() - s.ready_at)
 FROM orchestrator.step s JOIN orchestrator.execution x ON x.id = s.execution_id,
