@@ -90,23 +90,23 @@ class Orchestrator(Service):
     @cached_property
     def worker(self) -> Worker:
         """What a worker process works with."""
-        # One connection beside the segments' own, taken for a statement at a time: what attempts log and keep.
-        aside = self._connect(1)
+        database = self.core.database
         return Worker(
             core=self.core,
             registry=registry,
             node=self._node,
             connectors=self.connectors,
-            aside=aside,
-            attendance=Attendance(self._node.presence, aside),
-            logs=AttemptLogs(aside, self.settings),
+            steps=self._connect(self._at_once),
+            beats=self._connect(1),
+            attendance=Attendance(self._node.presence, database),
+            logs=AttemptLogs(database, self.settings),
         )
 
     @cached_property
     def connectors(self) -> Connectors:
         """The outside services that activities reach by name; ConfigurationError names each wrong one."""
         settings = self.settings
-        read = secrets.reader(self._connect, settings.tenant, settings.secret_keys)
+        read = secrets.reader(lambda: self.core.database, settings.tenant, settings.secret_keys)
         return Connectors(settings.connectors, secret=read, allow_networks=settings.http_allow_networks)
 
     def _connect(self, pool_size: int) -> Engine:
@@ -117,11 +117,12 @@ class Orchestrator(Service):
         """Add the orchestrator to a Celery application: its tasks, its worker bootstep, safe transport defaults."""
         self._app = app
         self._node = Node()
+        self._at_once = 1
         app.orchestrator = self
         runtime_tasks.register(app, lambda: self.worker)
         own_tasks.register(app, lambda: self.worker)
         backend = app.tasks[SEGMENT_TASK].backend
-        recovery_tasks.register(app, lambda: (self.core, self._node.boot_id), backend)
+        recovery_tasks.register(app, lambda: (self.core, self.worker.steps, self._node.boot_id), backend)
         bootsteps.install(app, lambda: self.worker, self.prepare_worker, self._sweep_now)
         # Now, and whenever the application reads its configuration anew.
         app.on_after_configure.connect(_set_defaults, weak=False)
@@ -132,7 +133,7 @@ class Orchestrator(Service):
         """Import what the settings name and publish it, before the pool forks.
 
         Args:
-            threads: steps that one process will work on at a time; each may need two connections.
+            threads: steps that one process will work on at a time.
 
         A bad or changed definition is logged and leaves the rest at work: executions are pinned to what is published.
 
@@ -142,8 +143,10 @@ class Orchestrator(Service):
         if not {"json", "application/json"} & set(self.app.conf.accept_content):
             raise ConfigurationError("our messages are JSON; add json to your application's accept_content")
         _ = self.connectors  # wrong ones end the worker before it takes up any step
-        if threads > 1:
-            self.core.database = self._connect(self.settings.pool_size + 2 * threads)
+        # What an application's own modules may have made by now was for a client.
+        self.core.database.dispose()
+        self.core.database, self._at_once = self._connect(1), threads
+        vars(self).pop("worker", None)
         database.ping(self.core.database)
         migrate.require_migrated(self.core.database)
         for problem in self.catalog.problems:

@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     max_payload: PositiveInt = MAX_PAYLOAD
     #: A segment yields to the broker after this long, so that long executions do not starve others.
     segment_budget: PositiveFloat = 1.0
-    #: Database connections of one process.
+    #: Database connections of a process that starts and watches executions. A worker's processes have two each.
     pool_size: PositiveInt = 2
     #: How long a statement waits for a lock, an idempotency key held in somebody's open transaction included.
     lock_timeout: PositiveFloat = 10.0

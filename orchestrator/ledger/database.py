@@ -10,6 +10,7 @@ from typing import TypeVar
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as AllTaken
 
 from orchestrator import clock
 from orchestrator.errors import DatabaseUnavailable, SchemaNotMigrated
@@ -60,7 +61,10 @@ def transaction(engine: Engine, isolation: str = "READ COMMITTED") -> Iterator[C
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether the connection broke, so that the statement may or may not have been carried out."""
+    """Whether the connection broke, so that the statement may or may not have been carried out; or there was none to be
+    had, as those who have one get no answer."""
+    if isinstance(error, AllTaken):
+        return True
     if not isinstance(error, DBAPIError):
         return False
     if error.connection_invalidated:
@@ -98,6 +102,9 @@ def persist(attempt: Callable[[], R], *, give_up_after: float | None = None, at:
     while True:
         try:
             return attempt()
+        except AllTaken:
+            if give_up_after is not None:
+                raise
         except DBAPIError as error:
             if sqlstate(error) in NOT_MIGRATED:
                 raise SchemaNotMigrated() from error

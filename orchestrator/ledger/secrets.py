@@ -116,22 +116,16 @@ def rotate(connection: Connection, keys: Keys, tenant: str) -> int:
     return rewritten
 
 
-def reader(connect: Callable[[int], Engine], tenant: str, keys: Sequence[SecretStr]) -> Callable[[str], str | None]:
+def reader(ledger: Callable[[], Engine], tenant: str, keys: Sequence[SecretStr]) -> Callable[[str], str | None]:
     """What connectors read the ledger's secrets with.
 
-    Each read has a connection of its own, as the pool's may all be held by the attempt that asks; reads are rare.
-
     Args:
-        connect: makes an engine with so many connections.
+        ledger: whose connections the attempt that asks does not hold itself.
     """
 
     def read(name: str) -> str | None:
         usable = Keys(keys)
-        engine = connect(1)
-        try:
-            with engine.connect() as connection:
-                return get(connection, usable, tenant, name)
-        finally:
-            engine.dispose()
+        with ledger().connect() as connection:
+            return get(connection, usable, tenant, name)
 
     return read

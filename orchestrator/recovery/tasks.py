@@ -8,6 +8,7 @@ from typing import Any
 
 from celery import Celery
 from celery.exceptions import Ignore
+from sqlalchemy import Engine
 
 from orchestrator.dispatch.publish import PROBE_TASK, SWEEP_TASK
 from orchestrator.ledger import database, probes
@@ -20,24 +21,24 @@ logger = logging.getLogger("orchestrator.recovery")
 PATIENCE = 2.0
 
 
-def register(app: Celery, context: Callable[[], tuple[Any, str]], backend: Any) -> None:
+def register(app: Celery, context: Callable[[], tuple[Any, Engine, str]], backend: Any) -> None:
     """Add the sweep and probe tasks to an application.
 
     Args:
-        context: gives the engine's core and the node's boot id.
+        context: gives the engine's core, the connections of whatever a worker carries out, and the node's boot id.
         backend: the ledger's result backend, so that nothing reaches the application's own.
     """
 
     @app.task(name=SWEEP_TASK, ignore_result=True, shared=False, backend=backend)
     def sweep(name: str) -> None:
-        core, observer = context()
+        core, engine, observer = context()
         found = SWEEPS.get(name)
         if found is None:
             # Sent by a newer release's beat; one of its own workers does it.
             raise Ignore
 
         def work() -> int:
-            with core.database.connect() as connection:
+            with engine.connect() as connection:
                 return call(found, Context(core=core, connection=connection, observer=observer))
 
         count = database.persist(work, give_up_after=PATIENCE)
@@ -46,10 +47,10 @@ def register(app: Celery, context: Callable[[], tuple[Any, str]], backend: Any) 
 
     @app.task(name=PROBE_TASK, ignore_result=True, shared=False, backend=backend)
     def probe(probe_id: int) -> None:
-        core, _ = context()
+        _, engine, _ = context()
 
         def work() -> None:
-            with core.database.connect() as connection:
+            with engine.connect() as connection:
                 probes.consume(connection, probe_id)
 
         database.persist(work, give_up_after=PATIENCE)

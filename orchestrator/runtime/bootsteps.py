@@ -14,6 +14,7 @@ from typing import Any
 from billiard.process import current_process
 from celery import Celery, bootsteps, signals
 from celery.concurrency.prefork import TaskPool as ProcessPool
+from celery.concurrency.solo import TaskPool as SoloPool
 from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.ledger import owners
@@ -46,9 +47,9 @@ def install(
         requires = ("celery.worker.components:Pool",)
 
         def __init__(self, parent: Any, **kwargs: Any) -> None:
-            prepare(1 if issubclass(parent.pool_cls, ProcessPool) else parent.concurrency)
+            prepare(_at_once(parent))
             # Children must not inherit connections.
-            worker().core.database.dispose()
+            worker().forget_connections()
             # Nor go through what the parent has made until now, at each fork and in each collection.
             gc.collect()
             gc.freeze()
@@ -101,10 +102,17 @@ def install(
 def _life(worker: Worker, parent: Any, around: Surroundings) -> NodeLife:
     """Of a node whose pool has processes to look after, or works in threads of its own."""
     if issubclass(parent.pool_cls, ProcessPool):
-        watch = Watch(worker.core, worker.node, worker.aside, around.children)
-        return NodeLife(worker.core, worker.node, around, watch)
+        watch = Watch(worker.core, worker.node, around.children)
+        return NodeLife(worker.core, worker.node, around, worker.beats, watch)
     worker.logs.install()
-    return NodeLife(worker.core, worker.node, around)
+    # Beside a single step there is always one to be had soon: two are enough for the process.
+    beats = worker.beats if _at_once(parent) > 1 else worker.core.database
+    return NodeLife(worker.core, worker.node, around, beats)
+
+
+def _at_once(parent: Any) -> int:
+    """How many steps one process of the pool works on at a time."""
+    return 1 if issubclass(parent.pool_cls, ProcessPool | SoloPool) else int(parent.concurrency)
 
 
 def _report_deaths(pool: Any, life: NodeLife) -> None:
@@ -137,8 +145,7 @@ def _child_starts(worker: Worker) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
-    worker.core.database.dispose(close=False)
-    worker.aside.dispose(close=False)
+    worker.forget_connections(close=False)
     worker.logs.install()
     worker.attendance.listen(getattr(current_process(), "index", -1))
     try:

@@ -126,7 +126,7 @@ def _perform_in_transaction(attempt: Attempt, activity: Activity, link: Link, se
             # Those that met would meet again, if each waited equally long.
             clock.pause(0.01 * 2**retry * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
         try:
-            with database.transaction(link.engine, activity.isolation.upper()) as connection:
+            with link.transaction(activity.isolation.upper()) as connection:
                 if attempt.timeout is not None:
                     connection.execute(_STATEMENT_TIMEOUT, {"limit": f"{attempt.timeout * 1000:.0f}ms"})
                 output = _call(attempt, activity, replace(attempt.context, transaction=connection))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -20,19 +21,37 @@ class Recovered:
 
 
 class Link:
-    """One autocommit connection for the time of a segment."""
+    """One connection for the time of a segment, which commits each statement by itself, and is all that a segment has:
+    within a transaction of its own, whatever must not belong to that goes aside, a statement at a time.
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    Args:
+        engine: of the connections that only segments have.
+        aside: of those that everybody in the process shares.
+    """
+
+    def __init__(self, engine: Engine, aside: Engine) -> None:
+        self._engine, self._aside = engine, aside
         self._connection: Connection | None = None
+        self._in_transaction = False
 
     @property
     def connection(self) -> Connection:
         """The connection; a new one after the old one broke."""
         if self._connection is None or self._connection.invalidated:
             self.close()
-            self._connection = self.engine.connect()
+            self._connection = self._engine.connect()
         return self._connection
+
+    @contextmanager
+    def transaction(self, isolation: str) -> Iterator[Connection]:
+        """The connection inside one transaction: committed at the end, rolled back on any error."""
+        self.close()
+        self._in_transaction = True
+        try:
+            with database.transaction(self._engine, isolation) as connection:
+                yield connection
+        finally:
+            self._in_transaction = False
 
     def close(self) -> None:
         """Give the connection back to the pool."""
@@ -92,6 +111,9 @@ class Link:
         def attempt() -> R:
             nonlocal doubtful
             try:
+                if self._in_transaction:
+                    with self._aside.connect() as connection:
+                        return send(connection, doubtful)
                 return send(self.connection, doubtful)
             except DBAPIError as error:
                 if database.is_lost(error):

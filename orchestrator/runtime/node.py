@@ -1,7 +1,8 @@
 """A worker node's own life: registration, heartbeats, dead children, shutdown.
 
-Runs in the worker's main process. Heartbeats and releases have a thread each and connections of their own: the event
-loop stops while the broker is away, and must not wait for the database.
+Runs in the worker's main process. Heartbeats and releases have a thread each: the event loop stops while the broker is
+away, and must not wait for the database. Heartbeats have a connection of their own, too: whoever else is at work in
+this process holds the other one while it publishes, and a broker that does not answer must not make the node look dead.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.engine.core import Core
@@ -38,10 +39,16 @@ class Surroundings:
 
 
 class NodeLife:
-    """Keeps a node's row alive, and gives back what its dead children held."""
+    """Keeps a node's row alive, and gives back what its dead children held.
 
-    def __init__(self, core: Core, node: Node, surroundings: Surroundings, watch: Watch | None = None) -> None:
-        self._core, self._node, self._around, self._watch = core, node, surroundings, watch
+    Args:
+        beats: the ledger, for registration and heartbeats.
+    """
+
+    def __init__(
+        self, core: Core, node: Node, surroundings: Surroundings, beats: Engine, watch: Watch | None = None
+    ) -> None:
+        self._core, self._node, self._around, self._beats, self._watch = core, node, surroundings, beats, watch
         self._stopping = threading.Event()
         self._dead: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._seen: frozenset[int] = frozenset()
@@ -86,7 +93,7 @@ class NodeLife:
 
     def _register(self) -> None:
         def register() -> None:
-            with self._core.database.connect() as connection:
+            with self._beats.connect() as connection:
                 owners.register(
                     connection,
                     self._node.boot_id,
@@ -104,7 +111,7 @@ class NodeLife:
         settings = self._core.settings
         while not self._stopping.wait(settings.heartbeat_interval):
             try:
-                with self._core.database.connect() as connection:
+                with self._beats.connect() as connection:
                     alive = owners.beat(
                         connection,
                         self._node.boot_id,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator import clock
 from orchestrator.activities.registry import Activity
@@ -79,7 +79,7 @@ class Services:
         """Send a statement, safe to send twice, until it is answered; in a transaction of its own."""
 
         def attempt() -> R:
-            with self._worker.aside.connect() as connection:
+            with self._worker.core.database.connect() as connection:
                 return statement(connection)
 
         return database.persist(attempt)
@@ -99,11 +99,11 @@ class Services:
             return
         self._sent = now
         try:
-            with self._worker.aside.connect() as connection:
+            with self._worker.core.database.connect() as connection:
                 unwanted = heartbeats.beat(
                     connection, self._held, progress=self._progress, timeout=self._timeout, patience=self._patience
                 )
-        except DBAPIError as error:
+        except SQLAlchemyError as error:
             if not database.is_lost(error):
                 raise
             logger.warning("heartbeat is not sent: the database is away", extra={"reason": str(error)})

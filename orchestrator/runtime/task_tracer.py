@@ -32,7 +32,6 @@ from orchestrator.dispatch.own_task import HEADER, StepRef
 from orchestrator.errors import AttemptInterrupted, AttemptTimedOut
 from orchestrator.model.outcome import Failure
 from orchestrator.runtime import guard
-from orchestrator.runtime.link import Link
 from orchestrator.runtime.message import Message
 from orchestrator.runtime.task_steps import Again, Arguments, Returned, TaskStep
 from orchestrator.runtime.worker import Worker
@@ -64,7 +63,7 @@ class StepTracer:
     def _work(self, step: StepRef, request: dict[str, Any]) -> Any:
         worker = self._worker()
         message = Message(execution_id=step.execution_id, definition_id=step.definition_id, head=step.path)
-        link = Link(worker.core.database)
+        link = worker.link()
         try:
             graph = link.call(lambda connection: worker.core.graphs.get(connection, step.definition_id))
             with _soft_limit_waits() as soft_limit:

@@ -18,7 +18,6 @@ from orchestrator.engine.mend import end_of_header
 from orchestrator.ledger import database
 from orchestrator.model.identity import undone_path
 from orchestrator.runtime.backend import LedgerBackend
-from orchestrator.runtime.link import Link
 from orchestrator.runtime.message import Message
 from orchestrator.runtime.segment import Segment
 from orchestrator.runtime.undo import undo
@@ -85,7 +84,7 @@ def register(app: Celery, worker: Callable[[], Worker]) -> None:
 
 def work(worker: Worker, message: Message) -> tuple[bool, bool]:
     """Work on a segment: whether its canvas goes on, and whether there was nothing to do but that."""
-    link = Link(worker.core.database)
+    link = worker.link()
     try:
         graph = link.call(lambda connection: worker.core.graphs.get(connection, message.definition_id))
         if undone_path(message.head) is not None:

@@ -1,8 +1,8 @@
 """A node's eye on its own pool: attempts that nobody wants any more are interrupted, hung ones fenced and killed.
 
-In the worker's main process, on a thread with connections of its own: publishing what follows a fenced attempt may wait
-for the broker, and the heartbeats must not. It looks at those only that stay within one activity from one look to the
-next, so that short steps cost nothing here.
+In the worker's main process, on a thread of its own: publishing what follows a fenced attempt may wait for the broker,
+and the heartbeats, which have their own connection, must not. It looks at those only that stay within one activity from
+one look to the next, so that short steps cost nothing here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
 from orchestrator import clock
 from orchestrator.engine.core import Core
@@ -36,12 +36,11 @@ class Watch:
     """Looks after the processes of a pool.
 
     Args:
-        ledger: for its own statements.
         children: process ids of the live pool children.
     """
 
-    def __init__(self, core: Core, node: Node, ledger: Engine, children: Callable[[], Sequence[int]]) -> None:
-        self._core, self._node, self._ledger, self._children = core, node, ledger, children
+    def __init__(self, core: Core, node: Node, children: Callable[[], Sequence[int]]) -> None:
+        self._core, self._node, self._children = core, node, children
         self._stopping = threading.Event()
         #: Process id -> what it was inside of at the last look.
         self._before: dict[int, int] = {}
@@ -72,7 +71,7 @@ class Watch:
         self._fenced = {pid: kept for pid, kept in self._fenced.items() if pid in busy and busy[pid].token == kept[0]}
         if not staying:
             return
-        with self._ledger.connect() as connection:
+        with self._core.database.connect() as connection:
             owners = [self._node.owner_of(pid) for pid in staying]
             held = {token_of(found.held): found for found in heartbeats.underway(connection, owners)}
             for pid, found in staying.items():

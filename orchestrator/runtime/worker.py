@@ -12,6 +12,7 @@ from orchestrator.compiler.graph import Graph
 from orchestrator.engine.core import Core
 from orchestrator.runtime.attempt_log import AttemptLogs
 from orchestrator.runtime.attendance import Attendance
+from orchestrator.runtime.link import Link
 from orchestrator.runtime.owner import Node
 
 
@@ -23,10 +24,22 @@ class Worker:
     registry: Registry
     node: Node
     connectors: Connectors
-    #: The ledger beside the steps' own connections: for side effects, heartbeats and logs.
-    aside: Engine
+    #: Connections of steps and sweeps: one for each that the process works on at a time, and never two for one. All
+    #: else that the process asks the ledger shares the one of `core.database`, for a statement at a time.
+    steps: Engine
+    #: The node's own connection, in its main process: saying that it lives must wait for nobody.
+    beats: Engine
     attendance: Attendance
     logs: AttemptLogs
+
+    def link(self) -> Link:
+        """A segment's connection; to be closed."""
+        return Link(self.steps, self.core.database)
+
+    def forget_connections(self, *, close: bool = True) -> None:
+        """Have new ones made; after a fork those of the parent are left open, which goes on with them."""
+        for engine in (self.core.database, self.steps, self.beats):
+            engine.dispose(close=close)
 
     def is_transactional(self, graph: Graph, path: str) -> bool:
         """Whether a step or compensation calls a transactional activity that is known here."""

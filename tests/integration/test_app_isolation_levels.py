@@ -117,7 +117,7 @@ def attempt_of(held: Claim, **parameters: Any) -> Attempt:
 
 def perform(ledger: Ledger, registry: Registry, held: Claim, **parameters: Any) -> Ended:
     """An attempt as a worker makes it, settled as the last step of its execution."""
-    link = Link(ledger.engine)
+    link = Link(ledger.engine, ledger.engine)
 
     def settle(connection: Connection, output: str) -> Settled | None:
         return claims.settle_and_finish(connection, held, output, result=output)

@@ -218,7 +218,7 @@ def test_databases_and_caches_are_checked_by_a_login(cli: Any, home: Place, monk
     assert (code, "answers PING" in out) == (0, True), err
 
 
-def test_an_activity_that_holds_every_connection_of_the_pool_still_gets_its_secret(home: Place, ledger: Engine) -> None:
+def test_a_step_that_holds_its_connection_still_gets_its_secret(home: Place, ledger: Engine) -> None:
     key = secrets.new_key()
     with ledger.connect() as connection:
         secrets.put(connection, keys(key), "default", "POOL", SECRET)
@@ -226,9 +226,9 @@ def test_an_activity_that_holds_every_connection_of_the_pool_still_gets_its_secr
     made = Orchestrator(
         database_url=home.database_url, broker_url=home.broker_url, pool_size=1, secret_keys=key, connectors={"s": shop}
     )
-    with made.core.database.connect():
+    with made.worker.steps.connect():
         found = made.connectors.get("s")
-    made.core.database.dispose()
+    made.worker.forget_connections()
     assert isinstance(found, HttpConnector)
     assert found.secret_headers() == {"Authorization": f"Bearer {SECRET}"}
 

@@ -11,7 +11,6 @@ from nodes.waiting import eventually
 from pytest_celery import CeleryTestSetup
 
 from orchestrator import ExecutionFailed
-from orchestrator.model.state import FINAL_EXECUTIONS
 
 pytest_plugins = ("nodes.fixtures",)
 
@@ -87,19 +86,6 @@ def test_messages_are_named_by_what_they_will_do(site: Site, worker: WorkerNode)
     }
     assert named["first"]["argsrepr"] == "pipeline: first > second"
     assert undos["undo:done"]["shadow"] == "undo-attempted: undo:done"
-
-
-def test_no_worker_process_holds_more_than_two_database_connections_and_one_aside(
-    site: Site, worker: WorkerNode
-) -> None:
-    port = site.servers.postgres.port
-    handles = [site.start(name) for name in ("fan-200", "undo-long", "steady")]
-    most: dict[int, int] = {}
-    while any(handle.status() not in FINAL_EXECUTIONS for handle in handles):
-        for pid, count in worker.connections_to(port).items():
-            most[pid] = max(count, most.get(pid, 0))
-    assert len(most) == 5, "the main process and its four children"
-    assert all(1 <= count <= 3 for count in most.values()), most
 
 
 def test_a_worker_that_does_not_know_the_activity_fails_the_step_and_says_so(site: Site, worker: WorkerNode) -> None:

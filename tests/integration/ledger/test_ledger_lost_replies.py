@@ -30,7 +30,7 @@ def proxied(proxy: Proxy) -> Iterator[Engine]:
 @pytest.fixture
 def link(proxied: Engine) -> Iterator[Link]:
     """A worker's connection by way of the proxy."""
-    made = Link(proxied)
+    made = Link(proxied, proxied)
     yield made
     made.close()
 
@@ -39,7 +39,7 @@ def link(proxied: Engine) -> Iterator[Link]:
 def impatient(ledger_url: str) -> Iterator[Link]:
     """A worker's connection that waits for locks for a tenth of a second."""
     engine = database.connect(ledger_url, pool_size=1, lock_timeout=0.1)
-    made = Link(engine)
+    made = Link(engine, engine)
     yield made
     made.close()
     engine.dispose()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
 from typing import Final
 
 import pytest
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.exc import TimeoutError as AllTaken
 
 from ledger.driver import OTHER, OWNER, QUEUE, Begun, Ledger
 from ledger.proxy import COMMIT, Proxy
-from ledger.races import DEADLINE, race
+from ledger.races import DEADLINE, race, until
 from orchestrator.activities.context import StepContext
 from orchestrator.activities.registry import Registry
 from orchestrator.ledger import claims, database, failures, owners, parks, undos
@@ -139,7 +141,7 @@ def effects(ledger: Ledger) -> None:
 @pytest.fixture
 def link(ledger: Ledger) -> Iterator[Link]:
     """A worker's connection."""
-    made = Link(ledger.engine)
+    made = Link(ledger.engine, ledger.engine)
     yield made
     made.close()
 
@@ -150,7 +152,7 @@ def lossy(proxy: Proxy) -> Iterator[Link]:
     engine = database.connect(proxy.url, pool_size=4, lock_timeout=10)
     # A new connection has a transaction of its own at first, which is not to be struck.
     engine.connect().close()
-    made = Link(engine)
+    made = Link(engine, engine)
     yield made
     made.close()
     engine.dispose()
@@ -280,3 +282,26 @@ def test_a_deadlock_is_undone_by_the_server_and_its_statements_are_sent_again(le
         ]
     )
     assert len(tries) == 3, "one of the two was the victim, and came again"
+
+
+# --- connections that are all taken ---
+
+
+def test_who_never_gives_up_waits_for_a_connection_however_long_others_have_them(ledger_url: str) -> None:
+    engine = create_engine(ledger_url, pool_size=1, max_overflow=0, pool_timeout=0.01)
+    tries = list[int]()
+
+    def attempt() -> int:
+        tries.append(1)
+        with engine.connect() as connection:
+            return int(connection.execute(text("SELECT 1")).scalar_one())
+
+    taken = engine.connect()
+    with ThreadPoolExecutor(1) as other:
+        answer = other.submit(database.persist, attempt)
+        until(lambda: len(tries) > 2, "it has tried again")
+        with pytest.raises(AllTaken):
+            database.persist(attempt, give_up_after=1)
+        taken.close()
+        assert answer.result(DEADLINE) == 1
+    engine.dispose()

@@ -53,6 +53,7 @@ MODULES = (
     "nodes.long_work",
     "nodes.erring",
     "nodes.oversight",
+    "nodes.crowded",
 )
 #: Those that the test process starts.
 STARTED = (*MODULES, "nodes.stray", "nodes.latecomer")
