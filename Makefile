@@ -33,6 +33,9 @@ dev: $(STAMP) ## keep PostgreSQL, a broker, workers and beats up in the foregrou
 test: $(STAMP) ## run the tests, on real servers of their own
 	@$(BIN)/python -m pytest $(ARGS)
 
+test-brokers: $(STAMP) ## the tests that need Debian's rabbitmq-server, pgbouncer, redis-server and redis-sentinel
+	@$(BIN)/python -m pytest tests/brokers $(ARGS)
+
 # How many random workflows `make properties` draws, and from what; without a seed it takes a new one and tells it.
 N ?= 100
 SEED ?=

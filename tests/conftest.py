@@ -1,10 +1,11 @@
-"""Real servers for the whole test session: embedded ones, or those that ORCHESTRATOR_TEST_* name."""
+"""Real servers for the whole test session, as BROKER and POOLER choose them (servers/chosen.py)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
+from servers.chosen import ChosenServers
 
 from orchestrator.embedded import Servers
 
@@ -12,7 +13,9 @@ from orchestrator.embedded import Servers
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
     """PostgreSQL and a broker on fresh data."""
-    with Servers() as running:
+    with ChosenServers() as running, pytest.MonkeyPatch.context() as patch:
+        if running.is_pooled:
+            patch.setenv("ORCHESTRATOR_DATABASE_POOLER", "transaction")
         yield running
 
 

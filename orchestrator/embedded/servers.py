@@ -12,6 +12,7 @@ from orchestrator.embedded.broker import Broker
 from orchestrator.embedded.errors import NotStarted
 from orchestrator.embedded.interrupt import sigterm_raises
 from orchestrator.embedded.postgres import Postgres
+from orchestrator.embedded.server import Server
 
 
 class Servers:
@@ -28,7 +29,7 @@ class Servers:
     def __init__(self, root: Path | None = None) -> None:
         self.root = root
         self._postgres: Postgres | None = None
-        self._broker: Broker | None = None
+        self._broker: Server | None = None
         self._exit = ExitStack()
 
     @property
@@ -39,7 +40,7 @@ class Servers:
         return self._postgres
 
     @property
-    def broker(self) -> Broker:
+    def broker(self) -> Server:
         """The broker. Raises NotStarted outside the context."""
         if self._broker is None:
             raise NotStarted
@@ -52,7 +53,7 @@ class Servers:
 
     @property
     def broker_url(self) -> str:
-        """Redis URL of the broker. Raises NotStarted outside the context."""
+        """URL of the broker. Raises NotStarted outside the context."""
         return self.broker.url
 
     def __enter__(self) -> Self:
@@ -61,7 +62,7 @@ class Servers:
             stack.enter_context(sigterm_raises())
             root = self.root or self._temporary(stack)
             self._postgres = stack.enter_context(Postgres(root / "postgres"))
-            self._broker = stack.enter_context(Broker(root / "broker"))
+            self._broker = stack.enter_context(self._broker_in(root / "broker"))
             self._exit = stack.pop_all()
         return self
 
@@ -69,6 +70,9 @@ class Servers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._exit.close()
+
+    def _broker_in(self, directory: Path) -> Server:
+        return Broker(directory)
 
     def _temporary(self, stack: ExitStack) -> Path:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="orchestrator-")))

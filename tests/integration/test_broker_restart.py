@@ -30,7 +30,7 @@ def test_a_worker_with_unacknowledged_messages_survives_its_broker(
         held = [site.start("plain-hold") for _ in range(SLOTS)]
         for handle in held:
             site.call(handle, "work")
-        assert site.redis.hlen("unacked") >= SLOTS
+        assert site.broker.unacknowledged() >= SLOTS
         if end == "kill":
             celery_broker_cluster[0].kill()
         celery_broker_cluster[0].restart()

@@ -17,7 +17,6 @@ from nodes.legacy_nodes import AROUND, TaskTraffic, legacy_worker, of_execution,
 from nodes.process_nodes import WorkerNode
 from nodes.site import Pool, Site, settled_once
 from nodes.waiting import eventually
-from redis import Redis
 
 from orchestrator import ExecutionFailed, ExecutionHandle
 
@@ -59,7 +58,7 @@ def client(site: Site) -> Iterator[Celery]:
 @pytest.fixture
 def traffic(site: Site) -> Iterator[TaskTraffic]:
     """Every message."""
-    with TaskTraffic(site.broker_url) as traffic:
+    with TaskTraffic(site.broker) as traffic:
         yield traffic
 
 
@@ -187,7 +186,7 @@ def test_a_doubled_message_calls_the_task_once(site: Site, node: WorkerNode, tra
     (message,) = of_execution(traffic.of_task("legacy.hold"), handle.id)
     for _ in range(3):
         site.deliver(message)
-    eventually(lambda: not site.redis.llen(legacy.LEGACY), "the copies are taken")
+    eventually(lambda: not site.broker.length(legacy.LEGACY), "the copies are taken")
     site.open(handle)
     assert handle.result(30) == 7
     for _ in range(3):
@@ -215,8 +214,8 @@ def test_messages_that_the_broker_forgot_are_sent_again(site: Site, node: Worker
     for handle in blocking:
         site.call(handle, "called")
     handles = [site.start("alone", {"a": n}) for n in range(5)]
-    eventually(lambda: site.redis.llen(legacy.LEGACY) >= 1, "they wait")
-    site.redis.flushall()
+    eventually(lambda: site.broker.length(legacy.LEGACY) >= 1, "they wait")
+    site.broker.flush()
     for handle in blocking:
         site.open(handle)
     for n, handle in enumerate(handles):
@@ -353,7 +352,7 @@ def test_a_message_stays_small_however_long_the_names(site: Site, node: WorkerNo
 def test_pools_without_processes_call_tasks_too_also_after_a_lost_connection(
     site: Site, node: WorkerNode, pool: str
 ) -> None:
-    others = {client["id"] for client in site.redis.client_list()}
+    others = site.broker.connections()
     found = legacy_worker(site, pool, ["threads"], pool=pool)
     try:
         for _ in range(2):
@@ -362,9 +361,7 @@ def test_pools_without_processes_call_tasks_too_also_after_a_lost_connection(
                 assert handle.result(30) == 1
                 assert attempts(site, handle) == [1, 2]
                 settled_once(site, handle)
-            for client in site.redis.client_list():
-                if client["id"] not in others and client["cmd"] in {"brpop", "subscribe", "psubscribe"}:
-                    site.redis.client_kill_filter(_id=client["id"])
+            site.broker.cut(others)
             eventually(lambda: "Connection to broker lost" in found.container.logs(), "it notices")
     finally:
         found.teardown()
@@ -377,9 +374,9 @@ def task_id(handle: ExecutionHandle, path: str = "called") -> str:
 
 def stored(site: Site, task: str) -> tuple[str, Any] | None:
     """State and result of a task in the application's own results; None when there are none."""
-    with Redis.from_url(results_url(site)) as redis:
-        found = redis.get(f"celery-task-meta-{task}")
-    if not isinstance(found, bytes):
+    with Celery("reader", backend=results_url(site), set_as_current=False) as app:
+        found = app.backend.get(app.backend.get_key_for_task(task))
+    if found is None:
         return None
     meta = json.loads(found)
     return meta["status"], meta["result"]

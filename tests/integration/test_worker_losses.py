@@ -47,8 +47,8 @@ def test_steps_whose_messages_the_broker_forgot_are_published_again(
 ) -> None:
     blocking = occupy(site)
     handles = [site.start(name) for name in ("quick", "fan-2", "steady") for _ in range(5)]
-    assert site.redis.llen(WORK) == 20
-    site.redis.flushall()
+    assert site.broker.length(WORK) == 20
+    site.broker.flush()
     for handle in blocking:
         site.open(handle)
     for handle in (*blocking, *handles):
@@ -68,7 +68,7 @@ def test_a_backlog_behind_busy_workers_is_not_published_again(
         eventually(lambda: site.execute(f"{PROBES} AND sent_at IS NOT NULL"), "a probe is sent")
         fires = site.value(FIRES)
         eventually(lambda: site.value(FIRES) >= fires + 6, "sweeps go on")
-        assert site.redis.llen(WORK) == 20
+        assert site.broker.length(WORK) == 20
         for handle in (*blocking, *handles):
             if handle in blocking:
                 site.open(handle)

@@ -27,7 +27,8 @@ def pools() -> Sequence[Pool]:
 def quiet(site: Site) -> None:
     """Wait until no message waits and none is being worked on."""
     eventually(
-        lambda: not any(map(site.redis.llen, (WORK, "elsewhere"))) and not site.redis.hlen("unacked"), "all is consumed"
+        lambda: not any(map(site.broker.length, (WORK, "elsewhere"))) and not site.broker.unacknowledged(),
+        "all is consumed",
     )
 
 
@@ -103,7 +104,7 @@ def test_a_header_delivered_again_publishes_a_body_that_was_made_ready_and_never
     """What a process leaves behind that is killed between making the join ready and publishing its body."""
     handle = site.start("unserved-fan")
     headers = site.waiting("unserved")
-    site.redis.delete("unserved")
+    site.broker.drop("unserved")
     assert [message.args[2] for message in headers] == ["one", "other"]
     with site.orchestrator.core.database.connect() as connection:
         for message in headers:

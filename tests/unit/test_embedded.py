@@ -43,17 +43,17 @@ def connect(postgres: Postgres) -> psycopg.Connection[tuple[Any, ...]]:
     return psycopg.connect(postgres.url.replace("+psycopg", ""), autocommit=True)
 
 
-def client_of(broker: Broker) -> Redis:
+def client_of(broker: Server) -> Redis:
     return Redis.from_url(broker.url, decode_responses=True)
 
 
-def write(postgres: Postgres, broker: Broker) -> None:
+def write(postgres: Postgres, broker: Server) -> None:
     with connect(postgres) as connection, client_of(broker) as client:
         connection.execute("CREATE TABLE note AS SELECT 'kept' AS text")
         client.rpush("queue", "kept")
 
 
-def read(postgres: Postgres, broker: Broker) -> tuple[object, object]:
+def read(postgres: Postgres, broker: Server) -> tuple[object, object]:
     with connect(postgres) as connection, client_of(broker) as client:
         row = connection.execute("SELECT text FROM note").fetchone()
         return row and row[0], client.lrange("queue", 0, -1)

@@ -7,17 +7,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from nodes.legacy import STRANGER
+from nodes.messages import Message
 from nodes.process_nodes import WorkerNode
 from nodes.site import Pool, Site
-from nodes.traffic import Message, Traffic
+from nodes.traffic import Traffic
 
-#: The broker's database that holds the application's own results.
+#: The broker's database that holds the application's own results, where the broker is Redis.
 RESULTS = 5
 
 
 def results_url(site: Site) -> str:
-    """Where the application keeps its results."""
-    return f"{site.broker_url.rsplit('/', 1)[0]}/{RESULTS}"
+    """Where the application keeps its results: not in Redis if there is none."""
+    if site.broker_url.startswith("redis"):
+        return f"{site.broker_url.rsplit('/', 1)[0]}/{RESULTS}"
+    folder = site.witness.folder / "results"
+    folder.mkdir(exist_ok=True)
+    return folder.as_uri()
 
 
 def legacy_worker(site: Site, name: str, queues: Sequence[str], *, pool: str = "prefork", size: int = 2) -> WorkerNode:

@@ -14,7 +14,7 @@ from typing import Any
 from pytest_celery import CeleryTestBroker, CeleryTestContainer, CeleryTestNode, CeleryTestWorker
 
 from nodes.waiting import eventually
-from orchestrator.embedded import Broker, Process, Processes
+from orchestrator.embedded import Process, Processes, Server
 
 
 class ProcessContainer(CeleryTestContainer):
@@ -116,9 +116,9 @@ class ProcessContainer(CeleryTestContainer):
 
 
 class BrokerContainer(CeleryTestContainer):
-    """The embedded broker as a container."""
+    """A broker of ours as a container."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Server) -> None:
         self._broker = broker
 
     @property
@@ -157,7 +157,7 @@ class BrokerContainer(CeleryTestContainer):
 
 
 class BrokerNode(CeleryTestBroker):
-    """The embedded broker as a node."""
+    """A broker of ours as a node."""
 
 
 class BeatNode(CeleryTestNode):

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from redis import Redis
 from sqlalchemy import create_engine, make_url, text
 
+from nodes.amqp_broker import AmqpBroker
+from nodes.messages import Message
 from nodes.process_nodes import BeatNode, ProcessContainer, WorkerNode, celery
-from nodes.traffic import Message, Traffic
+from nodes.redis_broker import RedisBroker
+from nodes.traffic import Traffic
 from nodes.waiting import PATIENCE, eventually
 from nodes.witness import VARIABLE, Call, Witness
 from orchestrator import ExecutionHandle, Orchestrator
@@ -67,8 +69,9 @@ class Site:
     def __init__(self, servers: Servers, processes: Processes) -> None:
         self.servers, self._processes = servers, processes
         self.database_url, self.broker_url = _own_database(servers.database_url), servers.broker_url
-        self.redis = Redis.from_url(self.broker_url)
-        self.redis.flushall()
+        is_amqp = self.broker_url.startswith("amqp")
+        self.broker = AmqpBroker(servers) if is_amqp else RedisBroker(self.broker_url)
+        self.broker.flush()
         self.witness = Witness(processes.root / "witness")
         self.orchestrator = Orchestrator(
             database_url=self.database_url, broker_url=self.broker_url, modules=STARTED, pool_size=5
@@ -88,11 +91,11 @@ class Site:
         self.orchestrator.core.database.dispose()
         self._own.dispose()
         self.orchestrator.app.close()
-        self.redis.close()
+        self.broker.close()
 
     def traffic(self, *, doubling: bool = False) -> Traffic:
         """A recorder of messages, to be entered."""
-        return Traffic(self.broker_url, doubling=doubling)
+        return Traffic(self.broker, doubling=doubling)
 
     def running(self, *pools: Pool) -> list[WorkerNode]:
         """Exactly these worker nodes, ready, with the one that sweeps and a beat; those that run already stay."""
@@ -232,11 +235,11 @@ class Site:
 
     def waiting(self, queue: str) -> list[Message]:
         """Messages that wait in a queue, the oldest first."""
-        return [Message(queue, raw) for raw in reversed(self.redis.lrange(queue, 0, -1)) if isinstance(raw, bytes)]
+        return self.broker.waiting(queue)
 
     def deliver(self, message: Message, queue: str | None = None) -> None:
         """Deliver a message once more, into its own queue or another."""
-        self.redis.lpush(queue or message.queue, message.copy())
+        self.broker.deliver(message, queue or message.queue)
 
 
 def settled_once(site: Site, handle: ExecutionHandle) -> None:

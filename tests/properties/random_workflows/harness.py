@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nodes.brokers import SiteBroker
 from nodes.site import WORK, Pool, Site
 from nodes.traffic import Traffic
 
@@ -56,13 +57,12 @@ class Repeating(Traffic):
     """Delivers some messages of segments twice. Were it all of them, what is published for a copy would come twice too,
     and so on: that is no broker's fault any more but a flood."""
 
-    def __init__(self, url: str, seed: str) -> None:
-        super().__init__(url)
+    def __init__(self, broker: SiteBroker, seed: str) -> None:
+        super().__init__(broker)
         self._random = random.Random(seed)
 
-    def _meet(self, sender: str, key: bytes, raw: bytes) -> None:
-        self._doubling = self._random.random() < DOUBLED
-        super()._meet(sender, key, raw)
+    def _doubles(self) -> bool:
+        return self._random.random() < DOUBLED
 
 
 @contextmanager
@@ -131,7 +131,7 @@ def attempt(
     for each in tried:
         check(each.example.definition, "the generated definition", None)
         assert load_text(dump_yaml(each.example.definition), "its YAML") == each.example.definition
-    with Repeating(site.broker_url, seed) if doubling else nullcontext():
+    with Repeating(site.broker, seed) if doubling else nullcontext():
         started = _start(site, examples, seed, times)
         ids = [handle for ids in started for handle in ids]
         with restless(site, ids, seed) if pausing else nullcontext():
