@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -170,18 +170,40 @@ class _Builder:
         return [self.build(item, (*where, index)) for index, item in enumerate(node.value)]
 
     def _mapping(self, node: yaml.MappingNode, where: Where) -> dict[str, Any]:
-        # An alias brings the same node again, with what was merged into it: no second look then.
-        if id(node) not in self._merged:
-            self._merged.add(id(node))
-            self._refuse_duplicates(node)
-            # Puts the pairs of `<<` before the mapping's own, which therefore win.
-            self._loader.flatten_mapping(node)
+        self._merge(node)
         data: dict[str, Any] = {}
         for key, value in node.value:
             name = self._key(key)
             self.lines[(*where, name)] = key.start_mark.line + 1
             data[name] = self.build(value, (*where, name))
         return data
+
+    def _merge(self, node: yaml.MappingNode) -> None:
+        """Put the pairs that `<<` names before the mapping's own.
+
+        As YAML's merge key says (https://yaml.org/type/merge.html), the mapping's own keys win, then those of the
+        earlier mappings in a list. PyYAML's releases disagree on the latter, so it is not left to them. An alias
+        brings the same node again, with what was merged into it: no second look then.
+        """
+        if id(node) in self._merged:
+            return
+        self._merged.add(id(node))
+        self._refuse_duplicates(node)
+        own = [pair for pair in node.value if pair[0].tag != _MERGE]
+        known = {key.value for key, _ in own}
+        merged = []
+        for mapping in self._merged_mappings(node):
+            self._merge(mapping)
+            merged += [pair for pair in mapping.value if pair[0].value not in known]
+            known |= {key.value for key, _ in merged}
+        node.value = [*merged, *own]
+
+    def _merged_mappings(self, node: yaml.MappingNode) -> Iterator[yaml.MappingNode]:
+        for value in (value for key, value in node.value if key.tag == _MERGE):
+            for each in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                if not isinstance(each, yaml.MappingNode):
+                    raise self._error(each, "<< takes a mapping or a list of mappings; name one")
+                yield each
 
     def _refuse_duplicates(self, node: yaml.MappingNode) -> None:
         seen: set[str] = set()

@@ -75,7 +75,7 @@ class _Monitor(Tap):
             try:
                 line = self._monitor.connection.read_response(disable_decoding=True)
             except RedisError:
-                return
+                break
             found = _LINE.search(line)
             if found is None or found[2].decode() == self._own:
                 continue
@@ -84,6 +84,7 @@ class _Monitor(Tap):
                 yield raw.decode()
             elif raw.startswith(b"{") and "task" in json.loads(raw).get("headers", {}):
                 yield Message(key.split(_PRIORITY)[0], raw)
+        self._client.close()
 
     def mark(self, text: str) -> None:
         self._client.lpush(_MARKS, text)
@@ -94,8 +95,7 @@ class _Monitor(Tap):
 
     def close(self) -> None:
         self._closed = True
-        self._client.ping()  # MONITOR blocks until the next command
-        self._client.close()
+        self._copier.delete(_MARKS)  # MONITOR blocks until the next command; its reader then closes what it reads
 
 
 def _copy(message: Message) -> bytes:

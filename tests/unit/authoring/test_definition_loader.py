@@ -223,6 +223,10 @@ steps:
     assert problems(text) == ['line 2: unknown key "defaults"; known are ' + ", ".join(Definition.model_fields)]
     loaded = load_text(text.replace("defaults: ", "output: "), "w.yaml")
     assert [(each.id, each.timeout) for each in loaded.steps] == [("a", 6), ("b", 6), ("c", 6), ("d", 5)]
+    assert [each.activity for each in loaded.steps] == ["act"] * 4
+    assert problems(text.replace("defaults: ", "output: ").replace("[*d, *a]", "[*d, 1]")) == [
+        "line 6: << takes a mapping or a list of mappings; name one"
+    ]
 
 
 ids = st.from_regex(r"[A-Za-z_][A-Za-z0-9_-]{0,8}", fullmatch=True)
