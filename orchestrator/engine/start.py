@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from orchestrator import fault_points
 from orchestrator.authoring.schema import validate
 from orchestrator.compiler.compile import compile_plan
 from orchestrator.compiler.graph import Graph
@@ -160,4 +161,10 @@ def publisher(core: Core, target: Target, started: Sequence[Started]) -> Callabl
     """What to call once the start is committed: publishes the root steps of the new executions."""
     plan = compile_plan(target.graph, Snapshot(status=ExecutionStatus.RUNNING, ready=target.graph.roots))
     plans = bundled([new.execution_id for new in started if new.ready], target.definition_id, plan)
-    return lambda: core.publisher.publish(plans)
+
+    def publish() -> None:
+        if started:
+            fault_points.reach(fault_points.STARTED, started[0].execution_id)
+        core.publisher.publish(plans)
+
+    return publish

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import psycopg
-from sqlalchemy import Connection, Engine, create_engine, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as AllTaken
 
@@ -21,6 +22,13 @@ R = TypeVar("R")
 RETRYABLE_SQLSTATES = frozenset({"40P01", "40001"})
 #: Somebody's lock was not given up within the lock timeout; nothing was written.
 LOCK_TIMEOUT = "55P03"
+#: Nothing was written, but the same statement may be later: that, or somebody cancelled it.
+NOT_NOW = frozenset({LOCK_TIMEOUT, "57014"})
+#: The server takes no writes: it is a standby, or was made one under our connections by a failover.
+READ_ONLY = "25006"
+#: How the codes begin with which a server says that it cannot answer at all: the connection failed; it has no disk,
+#: memory or connections left; it shuts down, crashed or ended this backend; its own files fail it.
+_NO_ANSWER = ("08", "53100", "53200", "53300", "57P", "58")
 #: Undefined table and invalid schema name.
 NOT_MIGRATED = frozenset({"42P01", "3F000"})
 
@@ -33,7 +41,7 @@ def connect(url: str, *, pool_size: int, lock_timeout: float) -> Engine:
     """
     options = f"-c lock_timeout={int(lock_timeout * 1000)} -c timezone=UTC"
     given = make_url(url).query.get("options")
-    return create_engine(
+    engine = create_engine(
         url,
         isolation_level="AUTOCOMMIT",
         pool_size=pool_size,
@@ -51,6 +59,14 @@ def connect(url: str, *, pool_size: int, lock_timeout: float) -> Engine:
             "tcp_user_timeout": 15000,
         },
     )
+    event.listen(engine, "handle_error", _leave_read_only)
+    return engine
+
+
+def _leave_read_only(context: ExceptionContext) -> None:
+    """Connections to a server that takes no writes are worth nothing: new ones may reach the one that does."""
+    if sqlstate(context.original_exception) == READ_ONLY:
+        context.is_disconnect = True
 
 
 @contextmanager
@@ -69,9 +85,8 @@ def is_lost(error: BaseException) -> bool:
         return False
     if error.connection_invalidated:
         return True
-    # Class 57P: the server shuts down, crashed, or ended this backend; 08: the connection failed.
     state = sqlstate(error) or ""
-    if state.startswith(("57P", "08")):
+    if state == READ_ONLY or state.startswith(_NO_ANSWER):
         return True
     return isinstance(error, OperationalError) and not state
 
@@ -91,8 +106,8 @@ def persist(attempt: Callable[[], R], *, give_up_after: float | None = None, at:
     """Call `attempt` until the database answers.
 
     For statements that are safe to send twice: each carries its guard, so a repetition writes nothing. Waits grow from
-    50 ms to 2 s, with jitter. None never gives up, nor does it take a lock's timeout for an answer: a guard's settle is
-    retried until answered, or the process dies.
+    50 ms to 2 s, with jitter. None never gives up, nor does it take a lock's timeout or a cancelled statement for an
+    answer: a guard's settle is retried until answered, or the process dies.
 
     Raises:
         DatabaseUnavailable: no answer within `give_up_after` seconds.
@@ -108,7 +123,7 @@ def persist(attempt: Callable[[], R], *, give_up_after: float | None = None, at:
         except DBAPIError as error:
             if sqlstate(error) in NOT_MIGRATED:
                 raise SchemaNotMigrated() from error
-            patient = give_up_after is None and sqlstate(error) == LOCK_TIMEOUT
+            patient = give_up_after is None and sqlstate(error) in NOT_NOW
             if not (is_lost(error) or is_retryable(error) or patient):
                 raise
             if give_up_after is not None and is_lost(error) and clock.elapsed() - started > give_up_after:

@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from orchestrator import clock
+from orchestrator import clock, fault_points
 from orchestrator.activities.context import StepContext
 from orchestrator.activities.registry import Activity, Registry
 from orchestrator.errors import (
@@ -87,6 +87,7 @@ def perform(attempt: Attempt, registry: Registry, link: Link, settle: Settle) ->
         attempt=attempt.held.attempt,
         correlation_id=attempt.context.correlation_id,
     ):
+        fault_points.reach(fault_points.CLAIMED, attempt.held.execution_id, attempt.held.path)
         try:
             activity = registry.get(attempt.activity)
         except UnknownActivity as error:
@@ -133,7 +134,8 @@ def _perform_in_transaction(attempt: Attempt, activity: Activity, link: Link, se
                 settled = settle(connection, output)
                 if settled is None:
                     raise Fenced
-                return settled
+            fault_points.reach(fault_points.SETTLED, attempt.held.execution_id, attempt.held.path)
+            return settled
         except Fenced:
             return None
         except AttemptInterrupted as raised:

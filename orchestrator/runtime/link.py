@@ -9,6 +9,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from orchestrator import fault_points
 from orchestrator.ledger import claims, database, lost_replies
 from orchestrator.ledger.claims import Claim, Facts, Settled
 
@@ -80,6 +81,7 @@ class Link:
                 return lost_replies.adopt(connection, execution_id, path, owner=owner)
             return taken
 
+        fault_points.reach(fault_points.CLAIM, execution_id, path)
         return self._persist(send)
 
     def settle(
@@ -101,7 +103,9 @@ class Link:
                 return Recovered()
             return settled
 
-        return self._persist(send_or_recover)
+        settled = self._persist(send_or_recover)
+        fault_points.reach(fault_points.SETTLED, held.execution_id, held.path)
+        return settled
 
     def _persist(self, send: Callable[[Connection, bool], R]) -> R:
         """Call `send` until it is answered; its second argument says whether an earlier call may have been carried out,

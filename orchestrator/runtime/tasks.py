@@ -11,7 +11,7 @@ from typing import Any
 from celery import Celery, Task
 from celery.exceptions import Ignore
 
-from orchestrator import clock
+from orchestrator import clock, fault_points
 from orchestrator.dispatch.canvas import SEGMENT_TASK, SEPARATOR, label
 from orchestrator.engine.advance import publish_ready
 from orchestrator.engine.mend import end_of_header
@@ -74,8 +74,10 @@ def register(app: Celery, worker: Callable[[], Worker]) -> None:
         )
         if others:
             work_on_bundle(worker(), message, others)
+            fault_points.reach(fault_points.PUBLISHED, execution_id, head)
             return False
         goes_on, found_done = work(worker(), message)
+        fault_points.reach(fault_points.PUBLISHED, execution_id, head)
         if not goes_on and (message.chained or found_done):
             # Celery would publish the chain's next segment, which is not ready. Duplicates die here too.
             raise Ignore
