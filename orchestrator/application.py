@@ -17,6 +17,7 @@ from orchestrator.activities.connectors.source import Connectors
 from orchestrator.activities.registry import registry
 from orchestrator.config import Settings, load
 from orchestrator.current import set_current
+from orchestrator.dispatch import brokers
 from orchestrator.dispatch.canvas import SEGMENT_TASK
 from orchestrator.dispatch.publish import Publisher
 from orchestrator.engine.core import Core
@@ -35,19 +36,6 @@ from orchestrator.runtime.owner import Node
 from orchestrator.runtime.worker import Worker
 
 logger = logging.getLogger("orchestrator")
-
-#: Without the first three, a half-open socket holds a worker for minutes; without the last two, messages of a killed
-#: worker come back after a hundred seconds.
-REDIS_OPTIONS = {
-    "socket_timeout": 10,
-    "socket_connect_timeout": 5,
-    "health_check_interval": 10,
-    "unacked_restore_interval": 5,
-    "unacked_restore_throttle": 1,
-}
-
-#: Celery's own default: a worker then ends for good when its broker was away for some minutes.
-CELERY_GIVES_UP_AFTER = 100
 
 
 class Orchestrator(Service):
@@ -110,8 +98,13 @@ class Orchestrator(Service):
         return Connectors(settings.connectors, secret=read, allow_networks=settings.http_allow_networks)
 
     def _connect(self, pool_size: int) -> Engine:
-        url, lock_timeout = self.settings.require_database_url(), self.settings.lock_timeout
-        return database.connect(url, pool_size=pool_size, lock_timeout=lock_timeout)
+        settings = self.settings
+        return database.connect(
+            settings.require_database_url(),
+            pool_size=pool_size,
+            lock_timeout=settings.lock_timeout,
+            pooler=settings.pooler,
+        )
 
     def init_app(self, app: Celery) -> None:
         """Add the orchestrator to a Celery application: its tasks, its worker bootstep, safe transport defaults."""
@@ -125,9 +118,9 @@ class Orchestrator(Service):
         recovery_tasks.register(app, lambda: (self.core, self.worker.steps, self._node.boot_id), backend)
         bootsteps.install(app, lambda: self.worker, self.prepare_worker, self._sweep_now)
         # Now, and whenever the application reads its configuration anew.
-        app.on_after_configure.connect(_set_defaults, weak=False)
+        app.on_after_configure.connect(brokers.set_defaults, weak=False)
         if app.configured:
-            _set_defaults(app)
+            brokers.set_defaults(app)
 
     def prepare_worker(self, threads: int = 1) -> None:
         """Import what the settings name and publish it, before the pool forks.
@@ -183,18 +176,18 @@ class Orchestrator(Service):
                 self.core.publisher.sweep(sweep.name, self.settings.sweep_queue, max(interval * 2, 5))
 
 
-def _set_defaults(sender: Celery, **_: Any) -> None:
-    """What no application can do without; what it says itself stays."""
-    conf = sender.conf
-    conf.broker_transport_options = REDIS_OPTIONS | dict(conf.broker_transport_options or {})
-    if conf.broker_connection_max_retries == CELERY_GIVES_UP_AFTER:
-        conf.broker_connection_max_retries = None
-
-
 def own_app(settings: Settings) -> Celery:
     """A Celery application with the settings that suit workflows best."""
-    app = Celery("orchestrator", broker=settings.require_broker_url(), backend=None, set_as_current=False)
+    url, options = settings.require_broker_url(), settings.broker_options
+    if url.startswith("sentinel") and "master_name" not in options:
+        raise ConfigurationError(
+            "sentinel:// needs the name of the master that the Sentinels watch: set "
+            """ORCHESTRATOR_BROKER_OPTIONS='{"master_name": "..."}'"""
+        )
+    app = Celery("orchestrator", broker=url, backend=None, set_as_current=False)
     app.conf.update(
+        broker_transport_options=options,
+        broker_use_ssl=brokers.tls(url, settings.broker_ca),
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,

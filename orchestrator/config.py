@@ -24,8 +24,15 @@ class Settings(BaseSettings):
 
     #: SQLAlchemy URL of the ledger, on psycopg 3.
     database_url: SecretStr | None = None
-    #: Celery broker URL; Redis or RabbitMQ.
+    #: Whether a pooler such as PgBouncer in transaction mode is between: then nothing is left in a session.
+    pooler: bool = False
+    #: Celery broker URL: redis://, rediss://, sentinel://, amqp:// or amqps://.
     broker_url: SecretStr | None = None
+    #: Transport options of the broker, as JSON, such as {"master_name": "orchestrator"} for Sentinels.
+    broker_options: dict[str, Any] = Field(default_factory=dict)
+    #: PEM file of the authorities that the certificate of a rediss:// or amqps:// broker must come from; the machine's
+    #: own without it.
+    broker_ca: str | None = None
     #: Import names, comma-separated, of the modules and packages that hold definitions and activities.
     modules: Annotated[tuple[str, ...], NoDecode] = ()
     #: Queue of steps that name none.

@@ -15,7 +15,7 @@ def servers() -> Iterator[Servers]:
     """PostgreSQL and a broker on fresh data."""
     with ChosenServers() as running, pytest.MonkeyPatch.context() as patch:
         if running.is_pooled:
-            patch.setenv("ORCHESTRATOR_DATABASE_POOLER", "transaction")
+            patch.setenv("ORCHESTRATOR_POOLER", "true")
         yield running
 
 

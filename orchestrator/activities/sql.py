@@ -87,11 +87,14 @@ def sql(  # noqa: PLR0917 - all are given by name
         TransientError: the database undid the transaction for the sake of others too often.
     """
 
+    database = _database(ctx, connector)
+
     def effect(connection: Connection) -> Any:
+        if database.pooler:
+            _refuse_several(connection, statement)
         result = connection.execute(text(statement), _bound(parameters or {}))
         return _fetched(result, fetch, max_rows)
 
-    database = _database(ctx, connector)
     if exactly_once:
         return once(database, ctx.idempotency_key, effect, isolation=isolation, timeout=ctx.timeout)
     return _retried(lambda: _carry_out(database, effect, isolation, ctx.timeout))
@@ -151,7 +154,7 @@ def _recorded(connection: Connection, key: str) -> Any:
 @contextmanager
 def transaction(connector: PostgresqlConnector, isolation: Isolation = "read committed") -> Iterator[Connection]:
     """A connection to a connector's database inside one transaction: committed at the end, rolled back on any error."""
-    engine = _engine(connector.conninfo())
+    engine = _engine(connector.conninfo(), connector.pooler)
     with engine.connect().execution_options(isolation_level=isolation.upper()) as connection, connection.begin():
         yield connection
 
@@ -192,13 +195,28 @@ def _create_table(connector: PostgresqlConnector) -> None:
 
 
 @lru_cache(maxsize=32)
-def _engine(conninfo: SecretStr) -> Engine:
-    """No pool: another database's connections are not ours to hold. Prepared statements are one command each."""
+def _engine(conninfo: SecretStr, pooler: bool) -> Engine:
+    """No pool: another database's connections are not ours to hold. Prepared statements are one command each; behind a
+    pooler they would stay in a session that others get."""
+    prepare_at = None if pooler else 0
     return create_engine(
         "postgresql+psycopg://",
-        creator=lambda: psycopg.connect(conninfo.get_secret_value(), prepare_threshold=0),
+        creator=lambda: psycopg.connect(conninfo.get_secret_value(), prepare_threshold=prepare_at),
         poolclass=NullPool,
     )
+
+
+def _refuse_several(connection: Connection, statement: str) -> None:
+    """Refuse what a named prepared statement would: several commands. One without a name leaves nothing behind, and
+    with parameters every statement is one."""
+    compiled = text(statement).compile(dialect=connection.dialect)
+    raw = connection.connection.driver_connection
+    if compiled.params or not isinstance(raw, psycopg.Connection):
+        return
+    parsed = raw.pgconn.prepare(b"", str(compiled).replace("%%", "%").encode())
+    if parsed.status != psycopg.pq.ExecStatus.COMMAND_OK:
+        error = psycopg.errors.error_from_result(parsed)
+        raise DBAPIError.instance(statement, None, error, psycopg.Error, hide_parameters=True) from error
 
 
 def _bound(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,9 @@ from orchestrator.ledger import database, migrate
 def engine(settings: Settings | None = None) -> Iterator[Engine]:
     """The ledger's database, which answers; ConfigurationError or DatabaseUnavailable otherwise."""
     settings = settings or load()
-    made = database.connect(settings.require_database_url(), pool_size=2, lock_timeout=settings.lock_timeout)
+    made = database.connect(
+        settings.require_database_url(), pool_size=2, lock_timeout=settings.lock_timeout, pooler=settings.pooler
+    )
     try:
         database.ping(made)
         yield made

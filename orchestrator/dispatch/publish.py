@@ -6,19 +6,19 @@ A publish never raises for a broker that is away: the ready rows are the outbox,
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery, uuid
 from celery.canvas import Signature
-from kombu.exceptions import KombuError, OperationalError
-from redis.exceptions import RedisError
 
 from orchestrator.compiler.plan import Chord, Plan
-from orchestrator.dispatch import own_task
+from orchestrator.dispatch import brokers, own_task
+from orchestrator.dispatch.brokers import BROKER_ERRORS
 from orchestrator.dispatch.canvas import canvas, is_chord
+from orchestrator.dispatch.confirms import batch_confirmed
 from orchestrator.dispatch.own_task import REFUSED_TASK, OwnTask, StepRef
 from orchestrator.errors import BrokerUnavailable
 
@@ -26,8 +26,6 @@ logger = logging.getLogger("orchestrator.publish")
 
 #: Messages that one round trip to the broker carries.
 BATCH = 500
-#: What a broker that is away makes Celery raise.
-BROKER_ERRORS = (OperationalError, KombuError, RedisError, ConnectionError, TimeoutError, OSError)
 PROBE_TASK = "orchestrator.probe"
 SWEEP_TASK = "orchestrator.sweep"
 
@@ -61,11 +59,14 @@ class Publisher:
         messages = sum(_messages(planned.plan) for planned in plans)
         if not messages:
             return True
+
+        def send(producer: Any) -> None:
+            for planned in plans:
+                for part in canvas(self._app, planned.plan, planned.execution_ids, planned.definition_id):
+                    self._send(part, producer)
+
         try:
-            with self._app.producer_or_acquire() as producer, _batched(_connected(producer), messages):
-                for planned in plans:
-                    for part in canvas(self._app, planned.plan, planned.execution_ids, planned.definition_id):
-                        self._send(part, producer)
+            self._hand_over(send, messages)
         except BROKER_ERRORS as error:
             logger.warning(
                 "broker did not take messages; sweeps publish them when it is back",
@@ -76,7 +77,7 @@ class Publisher:
 
     def probe(self, probe_id: int, queue: str) -> None:
         """Send a probe behind everything in a queue: at the lowest priority there is."""
-        self._quietly(PROBE_TASK, (probe_id,), queue=queue, priority=self._lowest_priority())
+        self._quietly(PROBE_TASK, (probe_id,), queue=queue, priority=brokers.lowest_priority(self._app))
 
     def sweep(self, name: str, queue: str, expires: float) -> None:
         """Ask a worker to sweep; worthless after `expires` seconds, when the next one is due."""
@@ -112,24 +113,47 @@ class Publisher:
             header.apply_async(producer=producer, add_to_parent=False, chord=part.body, group_id=group, retry=False)
 
     def _quietly(self, task: str, arguments: tuple[object, ...], **options: object) -> None:
+        signature = self._app.signature(task, args=arguments, immutable=True)
         try:
-            self._app.signature(task, args=arguments, immutable=True).apply_async(retry=False, **options)
+            self._hand_over(lambda producer: signature.apply_async(producer=producer, retry=False, **options))
         except BROKER_ERRORS as error:
             logger.warning("broker did not take a message", extra={"task": task, "reason": str(error)})
 
-    def _lowest_priority(self) -> int:
-        """Redis counts priorities down from 0, RabbitMQ up."""
-        return 9 if self._app.connection_for_write().transport.driver_type == "redis" else 0
+    def _hand_over(self, send: Callable[[Any], object], messages: int = 1) -> None:
+        """Send messages, all of which the broker has when this returns.
+
+        RabbitMQ closes the connection of a process that sends nothing for some minutes, as nobody answers for its
+        heartbeats there, and Celery notices with the next message. So whatever fails on a connection that was there
+        before is sent once more on a new one: a message that then comes twice does no harm. What has cost the patience
+        of a caller already is not; nor is it on Redis, whose client does so itself.
+        """
+        with self._app.producer_or_acquire() as producer:
+            connection = producer.connection
+            # Left to itself, kombu tries for 6 s to reach a broker that is away, and the caller's own request waits.
+            connection.ensure_connection(max_retries=0)
+            if not brokers.speaks_amqp(connection):
+                with producer.batch(BATCH) if messages > 1 else nullcontext():
+                    send(producer)
+                return
+            try:
+                _send_confirmed(producer, send)
+            except BROKER_ERRORS as error:
+                if isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError):
+                    raise
+                connection.ensure_connection(max_retries=0)
+                producer.revive(connection)
+                _send_confirmed(producer, send)
 
 
-def _connected(producer: Any) -> Any:
-    """Left to itself, kombu tries for 6 s to reach a broker that is away, and the caller's own request waits."""
-    producer.connection.ensure_connection(max_retries=0)
-    return producer
-
-
-def _batched(producer: Any, messages: int) -> AbstractContextManager[object]:
-    return producer.batch(BATCH) if messages > 1 else nullcontext()
+def _send_confirmed(producer: Any, send: Callable[[Any], object]) -> None:
+    """Send over a connection that is given up if that ends by any error: nobody could tell what it still carries."""
+    batch_confirmed(producer)
+    try:
+        with producer.batch(BATCH):
+            send(producer)
+    except BaseException:
+        producer.connection.collect()
+        raise
 
 
 def _messages(plan: Plan) -> int:

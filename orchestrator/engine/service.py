@@ -105,7 +105,7 @@ class Service(Audited, Control, Oversight):
         else:
 
             def insert() -> list[Started]:
-                with self.core.database.connect() as connection:
+                with database.limited(self.core.database) as connection:
                     return starting.insert(connection, target, [new])
 
             started = database.persist(insert, give_up_after=PATIENCE, at=self.core.database)

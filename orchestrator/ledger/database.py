@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
@@ -29,29 +29,37 @@ READ_ONLY = "25006"
 #: How the codes begin with which a server says that it cannot answer at all: the connection failed; it has no disk,
 #: memory or connections left; it shuts down, crashed or ended this backend; its own files fail it.
 _NO_ANSWER = ("08", "53100", "53200", "53300", "57P", "58")
+#: The engine's option that says how long locks are waited for, where no session can be told.
+_LOCK_TIMEOUT = "orchestrator_lock_timeout"
+_LIMIT_LOCKS = text("SELECT set_config('lock_timeout', :limit, true)")
+_STATELESS: dict[str, Any] = {"prepare_threshold": None}
 #: Undefined table and invalid schema name.
 NOT_MIGRATED = frozenset({"42P01", "3F000"})
 
 
-def connect(url: str, *, pool_size: int, lock_timeout: float) -> Engine:
+def connect(url: str, *, pool_size: int, lock_timeout: float, pooler: bool = False) -> Engine:
     """An engine on the ledger whose connections commit each statement by itself.
 
     Single autocommit statements cost a third less than BEGIN .. COMMIT; `transaction` gives a real one.
     PostgreSQL prepares a statement at its third use: hot statements never vary.
+
+    Args:
+        lock_timeout: seconds that a statement waits for a lock.
+        pooler: a pooler gives each transaction whichever session is free, so nothing is left in one: no prepared
+            statement, no setting. Then locks are waited for so long within `transaction` and `limited`, and elsewhere
+            as long as the role's own setting says.
     """
-    options = f"-c lock_timeout={int(lock_timeout * 1000)} -c timezone=UTC"
-    given = make_url(url).query.get("options")
     engine = create_engine(
         url,
         isolation_level="AUTOCOMMIT",
         pool_size=pool_size,
         max_overflow=0,
         pool_pre_ping=False,
+        execution_options={_LOCK_TIMEOUT: f"{int(lock_timeout * 1000)}ms" if pooler else None},
         connect_args={
+            **(_STATELESS if pooler else _of_session(url, lock_timeout)),
             "connect_timeout": 5,
-            "prepare_threshold": 2,
             "application_name": "orchestrator",
-            "options": f"{given} {options}" if given else options,
             # A peer that vanished without a word is noticed in about 15 s.
             "keepalives_idle": 5,
             "keepalives_interval": 3,
@@ -61,6 +69,13 @@ def connect(url: str, *, pool_size: int, lock_timeout: float) -> Engine:
     )
     event.listen(engine, "handle_error", _leave_read_only)
     return engine
+
+
+def _of_session(url: str, lock_timeout: float) -> dict[str, Any]:
+    """What a session of our own is told when it begins, and keeps."""
+    options = f"-c lock_timeout={int(lock_timeout * 1000)} -c timezone=UTC"
+    given = make_url(url).query.get("options")
+    return {"prepare_threshold": 2, "options": f"{given} {options}" if given else options}
 
 
 def _leave_read_only(context: ExceptionContext) -> None:
@@ -73,7 +88,21 @@ def _leave_read_only(context: ExceptionContext) -> None:
 def transaction(engine: Engine, isolation: str = "READ COMMITTED") -> Iterator[Connection]:
     """A connection inside one transaction: committed at the end, rolled back on any error."""
     with engine.connect().execution_options(isolation_level=isolation) as connection, connection.begin():
+        if limit := engine.get_execution_options().get(_LOCK_TIMEOUT):
+            connection.execute(_LIMIT_LOCKS, {"limit": limit})
         yield connection
+
+
+@contextmanager
+def limited(engine: Engine) -> Iterator[Connection]:
+    """A connection for one statement, or several that are safe to send twice, which waits for locks no longer than the
+    lock timeout: somebody else's open transaction may hold what it wants. Behind a pooler, in one transaction."""
+    if engine.get_execution_options().get(_LOCK_TIMEOUT):
+        with transaction(engine) as connection:
+            yield connection
+    else:
+        with engine.connect() as connection:
+            yield connection
 
 
 def is_lost(error: BaseException) -> bool:

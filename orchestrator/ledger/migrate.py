@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from orchestrator.errors import ConfigurationError, SchemaNotMigrated
 from orchestrator.ledger.tables import SCHEMA
 
+#: Any number, the same in every release: the advisory lock that lets one migration at a time work.
+MIGRATION_LOCK = 7_246_173_001
 #: Alembic keeps its context in a module: one thread at a time.
 _ONE_THREAD = threading.Lock()
 
@@ -33,10 +37,26 @@ def migrate(engine: Engine, revision: str = "head") -> str:
     Several at once are safe: an advisory lock lets one work while the others wait and then find nothing to do.
     """
     config = _config()
-    with _ONE_THREAD, engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
+    with (
+        _ONE_THREAD,
+        _alone(engine),
+        engine.connect().execution_options(isolation_level="READ COMMITTED") as connection,
+    ):
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
     return current(engine) or ""
+
+
+@contextmanager
+def _alone(engine: Engine) -> Iterator[None]:
+    """Holds the lock, by an open transaction on a connection of its own: behind a pooler no session can hold one."""
+    with engine.connect().execution_options(isolation_level="READ COMMITTED") as holder:
+        holder.detach()
+        # Another migration may take longer than a statement's lock timeout, and ours longer than any idle one's.
+        holder.execute(text("SET LOCAL lock_timeout = 0"))
+        holder.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        holder.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+        yield
 
 
 def current(engine: Engine) -> str | None:

@@ -38,6 +38,7 @@ class LedgerScheduler(Scheduler):
         self.install_default_entries(self.data)
         self.update_from_dict(self.app.conf.beat_schedule)
         core = self.app.orchestrator.core
+        self._sweeps = {f"orchestrator.{name}": name for name in SWEEPS}
         for sweep in SWEEPS.values():
             interval = sweep.interval(core.settings)
             if interval:
@@ -57,6 +58,11 @@ class LedgerScheduler(Scheduler):
         if advance:
             self.reserve(entry)
         if not self._is_ours(entry):
+            return None
+        if entry.name in self._sweeps:
+            # By our own publisher: one that RabbitMQ has not got is no fire, and a broker that is silent holds nobody.
+            sweep, options = self._sweeps[entry.name], entry.options
+            self.app.orchestrator.core.publisher.sweep(sweep, options["queue"], options["expires"])
             return None
         return super().apply_async(entry, producer=producer, advance=False, **kwargs)
 

@@ -68,7 +68,8 @@ def test_a_backlog_behind_busy_workers_is_not_published_again(
         eventually(lambda: site.execute(f"{PROBES} AND sent_at IS NOT NULL"), "a probe is sent")
         fires = site.value(FIRES)
         eventually(lambda: site.value(FIRES) >= fires + 6, "sweeps go on")
-        assert site.broker.length(WORK) == 20
+        # On RabbitMQ the probe is among them; on Redis its lower priority has a list of its own.
+        assert len([message for message in site.waiting(WORK) if message.task == "orchestrator.segment"]) == 20
         for handle in (*blocking, *handles):
             if handle in blocking:
                 site.open(handle)

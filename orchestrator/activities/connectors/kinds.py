@@ -167,6 +167,8 @@ class PostgresqlConnector(_Settings):
     sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] | None = None
     #: Seconds to wait for a connection.
     connect_timeout: PositiveFloat = 10.0
+    #: Whether a pooler such as PgBouncer in transaction mode is between: then nothing is left in a session.
+    pooler: bool = False
 
     @model_validator(mode="after")
     def _url_or_host(self) -> Self:

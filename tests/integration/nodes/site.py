@@ -79,11 +79,12 @@ class Site:
         self._nodes: dict[Pool, WorkerNode] = {}
         self._beats: dict[str, BeatNode] = {}
         self._programs: list[str] = []
-        engine = database.connect(self.database_url, pool_size=1, lock_timeout=10)
+        pooler = self.orchestrator.settings.pooler
+        engine = database.connect(self.database_url, pool_size=1, lock_timeout=10, pooler=pooler)
         migrate(engine)
         engine.dispose()
-        # Tests restart the server: a connection is tried before it is used.
-        self._own = create_engine(self.database_url, pool_pre_ping=True)
+        # Tests restart the server: a connection is tried before it is used. A pooler may be between.
+        self._own = create_engine(self.database_url, pool_pre_ping=True, connect_args={"prepare_threshold": None})
         self.execute("CREATE TABLE effect (execution uuid, path text, attempt int)")
 
     def close(self) -> None:
