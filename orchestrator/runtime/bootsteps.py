@@ -42,7 +42,7 @@ def install(
     """
 
     class NodeStep(bootsteps.StartStopStep):
-        """Registers the node, keeps it alive, and watches the pool."""
+        """Registers the node and keeps it alive."""
 
         requires = ("celery.worker.components:Pool",)
 
@@ -54,38 +54,17 @@ def install(
             gc.collect()
             gc.freeze()
             self._life: NodeLife | None = None
-            self._timer: Any = None
             self._pid = os.getpid()
             super().__init__(parent, **kwargs)
 
         def start(self, parent: Any) -> None:
-            self._life = _life(worker(), parent, _surroundings(app, parent))
+            self._life = parent.orchestrator_life = _life(worker(), parent, _surroundings(app, parent))
             self._life.start()
             # Both come after the pool has ended, so nothing is held any more, or never will be: the signal after a
             # warm shutdown, the exit after a cold one. Steps are stopped too early for that.
             signals.worker_shutdown.connect(lambda **_: self._goodbye(), weak=False)
             atexit.register(self._goodbye)
-            hub = getattr(parent, "hub", None)
-            if hub is not None:
-                self._timer = hub.call_repeatedly(POOL_CHECK, self._check_pool, parent)
             ready()
-
-        def _check_pool(self, parent: Any) -> None:
-            # The dead first: maintaining the pool forks their successors, which takes its time.
-            if self._life is not None:
-                self._life.watch_children()
-            pool = getattr(parent.pool, "_pool", None)
-            if self._life is not None and hasattr(pool, "on_process_down"):
-                _report_deaths(pool, self._life)
-            if pool is not None and hasattr(pool, "maintain_pool"):
-                pool.maintain_pool()
-
-        def stop(self, parent: Any) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-
-        def terminate(self, parent: Any) -> None:
-            self.stop(parent)
 
         def _goodbye(self) -> None:
             life, self._life = self._life, None
@@ -94,9 +73,45 @@ def install(
                 life.stop()
 
     app.steps["worker"].add(NodeStep)
+    app.steps["consumer"].add(PoolStep)
     signals.worker_process_init.connect(lambda **_: _child_starts(worker()), weak=False)
     signals.worker_process_shutdown.connect(lambda **_: worker().logs.flush(), weak=False)
     signals.worker_shutting_down.connect(lambda **_: worker().node.drain(), weak=False)
+
+
+class PoolStep(bootsteps.StartStopStep):
+    """Watches the pool from the event loop.
+
+    A step of the consumer, not of the worker: each time that the broker is lost, Celery forgets every timer, hooks its
+    own functions into the pool anew, and starts the consumer's steps once more.
+    """
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, parent: Any, **kwargs: Any) -> None:
+        self._timer: Any = None
+        super().__init__(parent, **kwargs)
+
+    def start(self, parent: Any) -> None:
+        if parent.hub is not None:
+            self._timer = parent.hub.call_repeatedly(POOL_CHECK, self._check, parent)
+
+    def _check(self, parent: Any) -> None:
+        life: NodeLife = parent.controller.orchestrator_life
+        # The dead first: maintaining the pool forks their successors, which takes its time.
+        life.watch_children()
+        pool = getattr(parent.pool, "_pool", None)
+        if hasattr(pool, "on_process_down"):
+            _report_deaths(pool, life)
+        if pool is not None and hasattr(pool, "maintain_pool"):
+            pool.maintain_pool()
+
+    def stop(self, parent: Any) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def terminate(self, parent: Any) -> None:
+        self.stop(parent)
 
 
 def _life(worker: Worker, parent: Any, around: Surroundings) -> NodeLife:

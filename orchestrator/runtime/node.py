@@ -1,8 +1,9 @@
 """A worker node's own life: registration, heartbeats, dead children, shutdown.
 
 Runs in the worker's main process. Heartbeats and releases have a thread each: the event loop stops while the broker is
-away, and must not wait for the database. Heartbeats have a connection of their own, too: whoever else is at work in
-this process holds the other one while it publishes, and a broker that does not answer must not make the node look dead.
+away, and must not wait for the database. So each heartbeat looks for dead children as well. Heartbeats have a
+connection of their own, too: whoever else is at work in this process holds the other one while it publishes, and a
+broker that does not answer must not make the node look dead.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ class NodeLife:
         self._stopping = threading.Event()
         self._dead: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._seen: frozenset[int] = frozenset()
+        #: Those of them that a heartbeat has found dead.
+        self._found: frozenset[int] = frozenset()
         self._threads = [
             threading.Thread(target=self._beat_on, name="orchestrator-heartbeat", daemon=True),
             threading.Thread(target=self._release_on, name="orchestrator-release", daemon=True),
@@ -115,7 +118,7 @@ class NodeLife:
                     alive = owners.beat(
                         connection,
                         self._node.boot_id,
-                        children=sorted(self._seen) or self._around.children(),
+                        children=self._living(),
                         queues=self._around.queues(),
                         gap=settings.heartbeat_interval * 2,
                     )
@@ -127,6 +130,16 @@ class NodeLife:
                     self._register()
             except SQLAlchemyError as error:
                 logger.warning("heartbeat failed", extra={"reason": str(error)})
+
+    def _living(self) -> list[int]:
+        """Pool children that have not ended; those that have are given to the release. The event loop notices a death
+        much sooner, but not while it looks for the broker, and a child that is told alive keeps its claims."""
+        children = self._seen or frozenset(self._around.children())
+        dead = frozenset(pid for pid in children if _has_ended(pid))
+        for pid in dead - self._found:
+            self._dead.put(pid)
+        self._found = dead
+        return sorted(children - dead)
 
     def _release_on(self) -> None:
         while (pid := self._dead.get()) is not None:
@@ -154,3 +167,11 @@ class NodeLife:
             logger.warning("claims of a dead child released", extra={"owner": owner, "steps": len(released)})
             with self._core.database.connect() as connection:
                 publish_released(self._core, connection, released)
+
+
+def _has_ended(child: int) -> bool:
+    """Whether a child of this process is dead; it is left for the pool to bury."""
+    try:
+        return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True

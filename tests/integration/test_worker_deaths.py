@@ -55,6 +55,33 @@ def test_a_step_whose_process_is_killed_runs_again_at_once(site: Site, pair: tup
     assert all(node.alive for node in pair)
 
 
+def test_a_death_after_the_broker_was_away_is_noticed_as_soon(site: Site, pair: tuple[WorkerNode, WorkerNode]) -> None:
+    """With each connection that is lost Celery forgets its timers, and hooks its own functions into the pool anew."""
+    site.servers.broker.restart()
+    assert [site.start("quick").result(30) for _ in range(4 * SLOTS)] == [1] * 4 * SLOTS
+    for _ in pair:
+        handle = site.start("held", {"attempts": 1})
+        call = site.call(handle, "work")
+        killed = time.monotonic()
+        os.kill(call.pid, signal.SIGKILL)
+        assert site.call(handle, "work", attempt=2).at - killed < SOON
+        assert handle.result(10) == 7
+        settled_once(site, handle)
+
+
+def test_a_death_while_the_broker_is_away_is_noticed_too(site: Site, pair: tuple[WorkerNode, WorkerNode]) -> None:
+    handle = site.start("held", {"attempts": 1})
+    call = site.call(handle, "work")
+    site.servers.broker.stop()
+    try:
+        os.kill(call.pid, signal.SIGKILL)
+        eventually(lambda: site.events(handle, "step_released"), "the claim is given back", SOON)
+    finally:
+        site.servers.broker.start()
+    assert handle.result(30) == 7
+    settled_once(site, handle)
+
+
 def test_a_step_survives_as_many_killed_processes_as_it_is_let(site: Site, pair: tuple[WorkerNode, WorkerNode]) -> None:
     handle = site.start("held", {"attempts": 5})
     for attempt in range(1, 6):
