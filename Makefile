@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup examples demo dev test test-brokers properties lint types check bench-core clean
+.PHONY: help setup examples demo dev test test-brokers faults faults-long faults-matrix properties lint types check bench-core clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,18 @@ test: $(STAMP) ## run the tests, on real servers of their own
 
 test-brokers: $(STAMP) ## the tests that need Debian's rabbitmq-server, pgbouncer, redis-server and redis-sentinel
 	@$(BIN)/python -m pytest tests/brokers $(ARGS)
+
+# SEED repeats a run; without one it takes a new one and tells it. BROKER=amqp|tls|sentinel and POOLER=1 choose other servers.
+FAULTS = PYTHONPATH=tests/faults:tests $(BIN)/python -m fault_suite $(if $(SEED),--seed $(SEED))
+
+faults: $(STAMP) ## hurt a working stack in every way for five minutes, and check every promise: make faults SEED=7
+	@$(FAULTS) $(ARGS)
+
+faults-long: $(STAMP) ## every fault, and 200 runs of faults at random: some five hours
+	@$(FAULTS) --tier long --mixed 200 $(ARGS)
+
+faults-matrix: $(STAMP) ## every fault on the product's own timings; writes docs/crash-matrix.md
+	@$(FAULTS) --tier long --defaults --page docs/crash-matrix.md $(ARGS)
 
 # How many random workflows `make properties` draws, and from what; without a seed it takes a new one and tells it.
 N ?= 100

@@ -1,0 +1,160 @@
+"""The suite's command line."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+import fault_suite.faults  # noqa: F401 - registers them
+from fault_suite import hosts, report, scenario
+from fault_suite.fault import FAULTS, Fault, Tier
+from fault_suite.scenario import Result
+from fault_suite.stack import Choice, Stack
+
+#: Executions a second: of a load that two cores carry easily.
+RATE = 14.0
+#: Seconds without faults, for comparison.
+FAIR = 20.0
+#: Kinds of fault that one mixed run chooses from all.
+KINDS = 8
+#: Where the logs of a run that failed are kept.
+KEPT = Path(".faults")
+
+
+@click.command("faults")
+@click.option("--seed", type=int, help="The same faults and load for the same number; by default a new one, told.")
+@click.option("--only", "wanted", metavar="A,B", help="Numbers of faults, or classes: 4, 5c. None: an empty text.")
+@click.option("--mixed", "mixed_runs", default=1, show_default=True, help="How many runs of faults at random.")
+@click.option("--seconds", default=60.0, show_default=True, help="Of each of these.")
+@click.option("--rate", default=RATE, show_default=True, help="Executions a second.")
+@click.option("--tier", type=click.Choice([tier.name.lower() for tier in Tier]), default="quick", show_default=True)
+@click.option("--broker", type=click.Choice(["redis", "amqp", "tls", "sentinel"]), default="redis", envvar="BROKER")
+@click.option("--pooler", is_flag=True, envvar="POOLER", help="Workers reach PostgreSQL through a PgBouncer.")
+@click.option("--defaults", is_flag=True, help="The product's own timings, in place of quicker ones.")
+@click.option("--json", "as_json", is_flag=True, help="Everything found, as JSON, on standard output.")
+@click.option("--into", type=click.Path(path_type=Path), help="Write the same JSON into a file.")
+@click.option("--page", type=click.Path(path_type=Path), help="Write the page of the documentation.")
+@click.option("--list", "listed", is_flag=True, help="List the faults and end.")
+def main(
+    *,
+    seed: int | None,
+    wanted: str | None,
+    mixed_runs: int,
+    seconds: float,
+    rate: float,
+    tier: str,
+    broker: str,
+    pooler: bool,
+    defaults: bool,
+    as_json: bool,
+    into: Path | None,
+    page: Path | None,
+    listed: bool,
+) -> None:
+    """Hurt a working stack in every way, and check from outside that no promise is broken. Exits with 1 if one is."""
+    choice = Choice(broker=broker, pooler=pooler, defaults=defaults, hosts=hosts.why_no_hosts() is None)
+    run, not_run = _chosen(choice, wanted, Tier[tier.upper()])
+    console = Console(stderr=True, soft_wrap=True, width=None if sys.stderr.isatty() else 160)
+    if listed:
+        for fault in FAULTS:
+            reason = fault.why_not(choice)
+            click.echo(f"{fault.number:>4}  {fault.title}" + (f"  NOT RUN: {reason}" if reason else ""))
+        return
+    seed = random.SystemRandom().randrange(1 << 32) if seed is None else seed
+    console.print(f"SEED={seed}", highlight=False)
+    with _kept_if_failed() as folder:
+        load = Load(seed=seed, rate=rate, mixed_runs=mixed_runs, seconds=seconds)
+        results = list(_carry_out(folder, choice, run, load, console))
+        failed = any(not result.ok for result in results)
+        report.table(console, results, not_run)
+        made = {"seed": seed, "made_of": _made_of(choice), "load": f"{rate:g} executions/s"}
+        data = report.as_data(results, not_run, made)
+        text = json.dumps(data, indent=2)
+        if into is not None:
+            into.write_text(f"{text}\n")
+        if as_json:
+            click.echo(text)
+        if page is not None:
+            page.write_text(report.page(data))
+        if failed:
+            console.print(f"again: make faults SEED={seed}; the logs are kept in {KEPT}", style="red", highlight=False)
+            sys.exit(1)
+    console.print(f"no violation in {len(results)} scenarios; SEED={seed}", highlight=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What the faults strike."""
+
+    seed: int
+    rate: float
+    mixed_runs: int
+    seconds: float
+
+
+def _carry_out(folder: Path, choice: Choice, run: Sequence[Fault], load: Load, console: Console) -> Iterator[Result]:
+    seed, rate, seconds = load.seed, load.rate, load.seconds
+    with Stack(folder, choice) as stack:
+        for number, fault in enumerate(run):
+            result = scenario.alone(stack, fault, seed + number, rate)
+            report.tell(console, result)
+            yield result
+        for number in range(load.mixed_runs):
+            own = seed + 1_000 * number
+            without = scenario.fair(stack, own, rate, FAIR)
+            kinds = [fault for fault in FAULTS if fault.mixes and fault.why_not(choice) is None]
+            chosen = random.Random(own).sample(kinds, min(KINDS, len(kinds)))
+            result = scenario.mixed(stack, chosen, own, rate, seconds)
+            scenario.require_half(result, seconds, without, FAIR)
+            for each in (without, result):
+                report.tell(console, each)
+                yield each
+
+
+def _chosen(choice: Choice, wanted: str | None, most: Tier) -> tuple[list[Fault], list[tuple[Fault, str]]]:
+    run, not_run = [], []
+    names = None if wanted is None else [name for name in wanted.split(",") if name]
+    for fault in FAULTS:
+        if names is not None and not any(fault.number == name or fault.number[:-1] == name for name in names):
+            continue
+        if (reason := fault.why_not(choice)) is not None:
+            not_run.append((fault, reason))
+        elif fault.tier > most and names is None:
+            not_run.append((fault, f"left to longer runs: make faults ARGS='--tier {fault.tier.name.lower()}'"))
+        else:
+            run.append(fault)
+    return run, not_run
+
+
+def _made_of(choice: Choice) -> str:
+    timings = "the product's own timings" if choice.defaults else "quicker timings than the product's"
+    where = "two workers, one in a network namespace of its own" if choice.hosts else "two workers on one host"
+    pooler = ", PgBouncer" if choice.pooler else ""
+    return f"PostgreSQL{pooler}, {choice.broker} as broker, {where}, two beats, {timings}"
+
+
+@contextmanager
+def _kept_if_failed() -> Iterator[Path]:
+    """A temporary folder; the logs of a run that failed stay."""
+    with tempfile.TemporaryDirectory(prefix="faults-") as name:
+        try:
+            yield Path(name)
+        except BaseException:
+            logs = Path(name) / "processes" / "logs"
+            if logs.exists():
+                shutil.copytree(logs, KEPT, dirs_exist_ok=True)
+            raise
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,330 @@
+"""What must hold after any fault, checked from outside: against what activities wrote, what clients were told, and the
+ledger as any reader of its tables sees it. Nothing here calls the engine.
+
+Each invariant gives its violations, in words.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from sqlalchemy import Connection, text
+
+from fault_suite.outside import Answer, Call, Outside
+from fault_suite.workload import ENDS, JOINS
+from orchestrator.ledger import verify
+from orchestrator.model.identity import undone_path
+from orchestrator.model.state import SETTLED_STEPS
+
+Violations: TypeAlias = Iterator[str]
+_SETTLING = {f"step_{status}" for status in SETTLED_STEPS}
+_GAVE_UP = ("step_released", "attempt_fenced", "step_timed_out", "step_cancelled", "step_retrying")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One of the history."""
+
+    id: int
+    type: str
+    path: str | None
+    attempt: int | None
+    #: The database's clock, in seconds since 1970.
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A row."""
+
+    status: str
+    undoes: str | None
+    transactional: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """A row that a transactional activity wrote."""
+
+    number: int
+    path: str
+    attempt: int
+    undo: bool
+
+
+@dataclass(kw_only=True, slots=True)
+class Found:
+    """One execution, from all sides."""
+
+    id: str
+    definition: str
+    status: str
+    key: str | None
+    error: str | None
+    steps: dict[str, Step] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+
+    def named(self, kind: str, path: str | None = None) -> list[Event]:
+        """Events of a type, of a step or of all."""
+        return [event for event in self.events if event.type == kind and path in {None, event.path}]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evidence:
+    """All that a load left behind."""
+
+    executions: dict[str, Found]
+    answers: list[Answer]
+    #: The product's own check of the whole ledger: violations by claim.
+    claims: dict[str, list[str]]
+    #: What differs between histories and rows.
+    differences: list[str]
+
+
+def collect(connection: Connection, outside: Outside, mark: str, differences: list[str]) -> Evidence:
+    """Read everything of a load's."""
+    executions: dict[str, Found] = {}
+    for row in connection.execute(_EXECUTIONS, {"mark": mark}):
+        found = Found(id=str(row[0]), definition=row[1], status=row[2], key=row[3], error=row[4])
+        executions[found.id] = found
+    for id_, path, status, undoes, transactional in connection.execute(_STEPS, {"mark": mark}):
+        executions[str(id_)].steps[path] = Step(status, undoes, transactional)
+    for id_, number, kind, path, attempt, at in connection.execute(_EVENTS, {"mark": mark}):
+        executions[str(id_)].events.append(Event(number, kind, path, attempt, at))
+    for id_, number, path, attempt, undo in connection.execute(_EFFECTS, {"mark": mark}):
+        executions[str(id_)].effects.append(Effect(number, undone_path(path) or path, attempt, undo))
+    for call in outside.calls(mark):
+        if call.execution in executions:
+            executions[call.execution].calls.append(call)
+    claims = {check.name: check.sample for check in verify.verify(connection) if not check.ok}
+    return Evidence(executions=executions, answers=outside.answers(mark), claims=claims, differences=differences)
+
+
+_OF = "JOIN orchestrator.execution x ON x.id = t.execution_id WHERE x.correlation_id = :mark"
+_EXECUTIONS = text("""
+SELECT id, definition_name, status, idempotency_key, error ->> 'name' FROM orchestrator.execution
+WHERE correlation_id = :mark
+""")
+_STEPS = text(f"SELECT t.execution_id, t.path, t.status, t.undoes, t.transactional FROM orchestrator.step t {_OF}")
+_EVENTS = text(
+    "SELECT t.execution_id, t.id, t.type, t.path, t.attempt, extract(epoch FROM t.at)::float8 "
+    f"FROM orchestrator.event t {_OF} ORDER BY t.id"
+)
+_EFFECTS = text(
+    "SELECT t.execution, t.number, t.path, t.attempt, t.undo FROM effect t "
+    "JOIN orchestrator.execution x ON x.id = t.execution WHERE x.correlation_id = :mark ORDER BY t.number"
+)
+
+
+def check(evidence: Evidence) -> dict[str, list[str]]:
+    """Every invariant with its violations; none has any if all is well."""
+    return {name: list(invariant(evidence)) for name, invariant in INVARIANTS.items()}
+
+
+def _final(evidence: Evidence) -> Violations:
+    for answer in evidence.answers:
+        if answer.kind != "started":
+            continue
+        found = evidence.executions.get(answer.execution)
+        if found is None:
+            yield f"{answer.definition} {answer.execution}: its start was acknowledged, and it is not there"
+        elif found.status not in _FINAL:
+            yield f"{answer.definition} {answer.execution} is {found.status}"
+
+
+_FINAL = {"succeeded", "failed", "cancelled", "timed_out", "compensated", "compensation_failed"}
+
+
+#: What counts as done: faults are no excuse for the others.
+ENDED_WELL = {"succeeded", "compensated", "cancelled"}
+
+
+def _ends(evidence: Evidence) -> Violations:
+    cancelled = {answer.execution for answer in evidence.answers if answer.kind == "cancelled"}
+    for found in evidence.executions.values():
+        wanted = ENDS[found.definition] - ({"succeeded"} if found.id in cancelled else set())
+        if found.status in _FINAL and found.status not in wanted:
+            yield f"{found.definition} {found.id} ended {found.status} ({found.error})"
+
+
+def _nothing_open(evidence: Evidence) -> Violations:
+    for found in evidence.executions.values():
+        open_steps = [f"{path} {step.status}" for path, step in found.steps.items() if not _is_settled(step)]
+        if open_steps:
+            yield f"{found.definition} {found.id}, {found.status}: {', '.join(open_steps)}"
+        elif found.status not in _FINAL:
+            yield f"{found.definition} {found.id} is {found.status} without an open step"
+
+
+def _is_settled(step: Step) -> bool:
+    return f"step_{step.status}" in _SETTLING
+
+
+def _effects_once(evidence: Evidence) -> Violations:
+    for found in evidence.executions.values():
+        for (path, undo), times in Counter((effect.path, effect.undo) for effect in found.effects).items():
+            if times > 1:
+                yield f"{found.definition} {found.id}: {path}{' (undone)' if undo else ''} took effect {times} times"
+
+
+def _effects_as_recorded(evidence: Evidence) -> Violations:
+    for found in evidence.executions.values():
+        made = {(effect.path, effect.undo) for effect in found.effects}
+        recorded = set()
+        for path, step in found.steps.items():
+            if step.transactional and step.status == "succeeded":
+                recorded.add((step.undoes or path, step.undoes is not None))
+        for path, undo in made ^ recorded:
+            what = "took effect and is not recorded" if (path, undo) in made else "is recorded and took no effect"
+            yield f"{found.definition} {found.id}: {path}{' (undone)' if undo else ''} {what}"
+
+
+def _settled_once(evidence: Evidence) -> Violations:
+    for found in evidence.executions.values():
+        settled = Counter(event.path for event in found.events if event.type in _SETTLING)
+        for path, times in settled.items():
+            if times > 1:
+                yield f"{found.definition} {found.id}: {path} was settled {times} times"
+
+
+def _fenced_settle(evidence: Evidence) -> Violations:
+    for found in evidence.executions.values():
+        current: dict[str | None, int | None] = {}
+        for event in found.events:
+            if event.type == "step_started":
+                current[event.path] = event.attempt
+            elif event.type == "step_released":
+                current[event.path] = None
+            elif event.type == "step_succeeded" and event.attempt is not None:
+                holder = current.get(event.path)
+                if holder != event.attempt:
+                    yield (
+                        f"{found.definition} {found.id}: attempt {event.attempt} of {event.path} settled it "
+                        f"when {f'attempt {holder}' if holder else 'nobody'} had it"
+                    )
+
+
+def _attempts_alone(evidence: Evidence) -> Violations:
+    for found in evidence.executions.values():
+        processes = defaultdict(set)
+        for call in found.calls:
+            if call.phase == "begun":
+                processes[(call.path, call.attempt, call.undo)].add(call.pid)
+        for (path, attempt, _), pids in processes.items():
+            if len(pids) > 1:
+                yield f"{found.definition} {found.id}: attempt {attempt} of {path} ran in {len(pids)} processes"
+
+
+def _started_after_cancel(evidence: Evidence) -> Violations:
+    """By the database's clock: when a client had been told, and when a statement claimed a step. The other order, a
+    claim that was under way while the cancellation committed, is the drain's to halt or to wait for."""
+    told = {answer.execution: answer.database_at for answer in evidence.answers if answer.kind == "cancelled"}
+    for found in evidence.executions.values():
+        for event in found.named("step_started"):
+            undone = event.path in found.steps and found.steps[event.path].undoes is not None
+            if found.id in told and not undone and event.at > told[found.id]:
+                yield (
+                    f"{found.definition} {found.id}: attempt {event.attempt} of {event.path} started "
+                    f"{event.at - told[found.id]:.3f} s after the client was told of the cancellation"
+                )
+
+
+def _joins_once(evidence: Evidence) -> Violations:
+    for found in evidence.executions.values():
+        if found.definition not in JOINS:
+            continue
+        join, parts = JOINS[found.definition]
+        ready = False
+        for event in found.events:
+            if event.path != join:
+                continue
+            if event.type == "step_ready" and ready:
+                yield f"{found.definition} {found.id}: {join} became ready twice"
+            ready = event.type == "step_ready" or (ready and event.type not in _GAVE_UP)
+        begun = [call.at for call in found.calls if call.path == join and call.phase == "begun"]
+        for part in parts:
+            ended = [call.at for call in found.calls if call.path == part and call.phase == "ended"]
+            if begun and (not ended or min(ended) > min(begun)):
+                yield f"{found.definition} {found.id}: {join} began before {part} had ended"
+
+
+def _undone_in_reverse(evidence: Evidence) -> Violations:
+    for found in evidence.executions.values():
+        done = [effect.path for effect in found.effects if not effect.undo]
+        undone = [effect.path for effect in found.effects if effect.undo]
+        if undone != [path for path in reversed(done) if path in undone]:
+            yield f"{found.definition} {found.id}: {done} were undone as {undone}"
+        if found.status == "compensated" and set(undone) != set(done):
+            yield f"{found.definition} {found.id}: of {done} only {undone} were undone"
+
+
+def _undone_alone(evidence: Evidence) -> Violations:
+    for found in evidence.executions.values():
+        undos = [call.at for call in found.calls if call.undo and call.phase == "begun"]
+        if not undos:
+            continue
+        given_up = {(event.path, event.attempt) for kind in _GAVE_UP for event in found.named(kind)}
+        ended = {
+            (call.path, call.attempt, call.pid): call.at
+            for call in found.calls
+            if call.phase == "ended" and not call.undo
+        }
+        for call in found.calls:
+            if call.undo or call.phase != "begun" or (call.path, call.attempt) in given_up:
+                continue
+            end = ended.get((call.path, call.attempt, call.pid))
+            if end is not None and end > min(undos):
+                yield f"{found.definition} {found.id}: {call.path} was at work when compensations had begun"
+
+
+def _keys_once(evidence: Evidence) -> Violations:
+    told, kept = defaultdict(set), defaultdict(set)
+    for answer in evidence.answers:
+        if answer.kind == "started" and answer.key:
+            told[answer.key].add(answer.execution)
+    for found in evidence.executions.values():
+        if found.key:
+            kept[found.key].add(found.id)
+    for name, ids in (told | kept).items():
+        everybody = ids | kept[name]
+        if len(everybody) > 1:
+            yield f"key {name} has the executions {', '.join(sorted(everybody))}"
+
+
+def _ledger_agrees(evidence: Evidence) -> Violations:
+    for claim, sample in evidence.claims.items():
+        yield from (f"{claim}: {found}" for found in sample)
+
+
+def _events_fold(evidence: Evidence) -> Violations:
+    yield from evidence.differences
+
+
+#: By name, in the order in which they are told.
+INVARIANTS: dict[str, Callable[[Evidence], Violations]] = {
+    "every acknowledged start reaches a final state": _final,
+    "every execution ends as its definition says": _ends,
+    "nothing is left open or claimed": _nothing_open,
+    "no transactional effect twice": _effects_once,
+    "effects and records are the same": _effects_as_recorded,
+    "no step settled twice": _settled_once,
+    "no settle by a fenced owner": _fenced_settle,
+    "no attempt in two processes": _attempts_alone,
+    "no step started after a cancellation": _started_after_cancel,
+    "joins fire once, after all their parts": _joins_once,
+    "compensations in reverse order, all of them": _undone_in_reverse,
+    "no compensation while a forward attempt lives": _undone_alone,
+    "one execution for each idempotency key": _keys_once,
+    "the ledger agrees with itself": _ledger_agrees,
+    "events fold to rows": _events_fold,
+}
+
+
+def summary(found: dict[str, list[str]]) -> dict[str, Any]:
+    """As JSON: the number of violations by invariant, and the first few in words."""
+    return {name: {"violations": len(each), "sample": each[:5]} for name, each in found.items()}

@@ -1,0 +1,45 @@
+"""7: a worker whose clock is wrong."""
+
+from __future__ import annotations
+
+import time
+
+from fault_suite import needs
+from fault_suite.fault import Missed, Strike, fault
+from fault_suite.stack import Stack
+
+
+def _off(stack: Stack, offset: str) -> Strike:
+    struck = time.monotonic()
+    before = stack.nodes["worker-2"].env
+    stack.retire("worker-2")
+    library = needs.faketime_library()
+    # What processes measure passing time by stays right, as it does on a machine whose clock is set.
+    moved = {"LD_PRELOAD": str(library), "FAKETIME": offset, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    node = stack.start_worker("worker-2", side="b", env=moved | {"DONT_FAKE_MONOTONIC": "1"})
+    up = time.monotonic()
+    stack.until(lambda: _calls(stack, node.children(), up) > 20, "it works", 30)
+
+    def mend() -> None:
+        stack.retire("worker-2")
+        stack.start_worker("worker-2", side="b").env = before
+
+    stack.afterwards(mend)
+    count = _calls(stack, node.children(), up)
+    if not count:
+        raise Missed("it did nothing")
+    return Strike(evidence=f"{count} calls under a clock that is off by {offset}", struck=struck, gone=time.monotonic())
+
+
+def _calls(stack: Stack, pids: list[int], since: float) -> int:
+    return sum(call.pid in pids and call.at > since for call in stack.outside.calls(stack.mark))
+
+
+@fault("7a", "the clock of one worker 10 minutes ahead", needs=[needs.faketime])
+def ahead(stack: Stack) -> Strike:
+    return _off(stack, "+10m")
+
+
+@fault("7b", "the clock of one worker 10 minutes behind", needs=[needs.faketime])
+def behind(stack: Stack) -> Strike:
+    return _off(stack, "-10m")

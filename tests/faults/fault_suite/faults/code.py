@@ -1,0 +1,147 @@
+"""9, 11 and 12: workers that are restarted, of an older release, without some of the code, or ended by it."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+from fault_suite import breakers, needs
+from fault_suite.breakers import IN_ACTIVITY
+from fault_suite.fault import Broken, Missed, Strike, Tier, at_once, fault
+from fault_suite.stack import PATH, SWEEPS, WORK, Stack
+
+_REPOSITORY = Path(__file__).parents[4]
+
+
+@fault("9a", "a rolling restart by SIGTERM under load", mixes=True, tier=Tier.QUICK)
+def rolling_restart(stack: Stack) -> Strike:
+    """No attempt is lost, and none is repeated: every step ends within the time that a shutdown waits."""
+    struck = time.monotonic()
+    begun = stack.value("SELECT clock_timestamp()")
+    stack.start_many("long-step", 8)
+    stack.until(lambda: _running(stack, "long-step"), "long steps run", 10)
+    for name in ("worker-1", "worker-2"):
+        code = stack.processes.terminate(name, 20)
+        if code:
+            raise Broken(f"{name} ended with {code}")
+        stack.start_again(name)
+    repeated = stack.value(
+        "SELECT count(*) FROM orchestrator.event e JOIN orchestrator.execution x ON x.id = e.execution_id "
+        "WHERE e.type = 'step_released' AND x.correlation_id = :mark AND e.at > :begun",
+        mark=stack.mark,
+        begun=begun,
+    )
+    if repeated:
+        raise Broken(f"{repeated} attempts were lost, and are repeated")
+    return Strike(evidence="both workers restarted, no attempt lost", struck=struck, gone=time.monotonic())
+
+
+def _running(stack: Stack, definition: str) -> int:
+    return int(
+        stack.value(
+            "SELECT count(*) FROM orchestrator.step s JOIN orchestrator.execution x ON x.id = s.execution_id "
+            "WHERE s.status = 'running' AND x.definition_name = :name AND x.correlation_id = :mark",
+            name=definition,
+            mark=stack.mark,
+        )
+    )
+
+
+@fault("9b", "this release and the one before at work together", needs=[needs.release_before])
+def two_releases(stack: Stack) -> Strike:
+    struck = time.monotonic()
+    old = stack.folder / "release-before"
+    if not old.exists():
+        old.mkdir()
+        words = ["git", "archive", str(needs.revision_before()), "orchestrator", "migrations"]
+        archive = subprocess.run(words, cwd=_REPOSITORY, check=True, capture_output=True).stdout
+        subprocess.run(["tar", "-x", "-C", str(old)], input=archive, check=True)
+    stack.retire("worker-2")
+    node = stack.start_worker("worker-2", side="b", env={"PYTHONPATH": f"{old}:{PATH}"})
+
+    def mend() -> None:
+        stack.retire("worker-2")
+        stack.start_worker("worker-2", side="b")
+
+    stack.afterwards(mend)
+    up = time.monotonic()
+    time.sleep(4)
+    pids = node.children()
+    count = sum(call.pid in pids and call.at > up for call in stack.outside.calls(stack.mark))
+    if not count:
+        raise Missed("the older release did nothing")
+    return Strike(evidence=f"{count} calls by the older release", struck=struck, gone=time.monotonic())
+
+
+@fault("11a", "a definition that some workers do not know")
+def unknown_definition(stack: Stack) -> Strike:
+    """Its step is tried again until a worker takes it that knows the activity."""
+    struck = time.monotonic()
+    stack.start_worker("ignorant", queues=["elsewhere"], env={"ORCHESTRATOR_MODULES": "fault_suite.nothing"})
+    stack.afterwards(lambda: stack.retire("ignorant"))
+    stack.start_many("patient", 4)
+    unknown = (
+        "SELECT count(*) FROM orchestrator.event e JOIN orchestrator.execution x ON x.id = e.execution_id "
+        "WHERE x.correlation_id = :mark AND x.definition_name = 'patient' AND e.type = 'step_retrying'"
+    )
+    stack.until(lambda: stack.value(unknown, mark=stack.mark), "it is met by a worker that does not know it", 20)
+    met = stack.value(unknown, mark=stack.mark)
+    if not stack.nodes["ignorant"].alive:
+        raise Broken("the worker died of it")
+    stack.retire("ignorant")
+    stack.start_worker("knowing", queues=["elsewhere"])
+    stack.afterwards(lambda: stack.retire("knowing"))
+    stack.until(lambda: not stack.unfinished_of("patient"), "it is done by a worker that does", 30)
+    return Strike(evidence=f"tried {met} times where it is unknown", struck=struck, gone=time.monotonic())
+
+
+@fault("11b", "messages for tasks that nobody knows", mixes=True)
+def unknown_task(stack: Stack) -> Strike:
+    for number in range(20):
+        stack.orchestrator.app.send_task("nobody.knows", [number], queue=(WORK, SWEEPS)[number % 2])
+    time.sleep(1)
+    if ended := stack.ended_by_themselves():
+        raise Broken(f"{', '.join(ended)} died of it")
+    return at_once("20 messages, and every worker lives")
+
+
+@fault("12a", "a step that kills its worker each time")
+def poison(stack: Stack) -> Strike:
+    struck = time.monotonic()
+    stack.start_many("poison", 1)
+    stack.until(lambda: not stack.unfinished_of("poison"), "it is given up", 40)
+    calls = [call for call in stack.outside.calls(stack.mark) if call.path == "kills"]
+    error = stack.value(
+        "SELECT error ->> 'name' FROM orchestrator.execution WHERE correlation_id = :mark "
+        "AND definition_name = 'poison'",
+        mark=stack.mark,
+    )
+    if error != "WorkerLost":
+        raise Broken(f"it ended with {error}")
+    attempts = Counter(call.attempt for call in calls)
+    return Strike(
+        evidence=f"failed as WorkerLost after it had killed {len(attempts)} processes",
+        struck=struck,
+        gone=time.monotonic(),
+    )
+
+
+@fault("12b", f"an activity that holds the interpreter's lock for {breakers.GIL_HELD} s")
+def held_gil(stack: Stack) -> Strike:
+    struck = time.monotonic()
+    before = len(stack.outside.sprung(IN_ACTIVITY))
+    stack.outside.lay(IN_ACTIVITY, deed="gil")
+    stack.until(lambda: len(stack.outside.sprung(IN_ACTIVITY)) > before, "an activity holds it", 20)
+    time.sleep(breakers.GIL_HELD + 1)
+    released = stack.value(
+        "SELECT count(*) FROM orchestrator.worker WHERE buried_at > clock_timestamp() - interval '20 seconds'"
+    )
+    if released:
+        raise Broken("the worker was taken for dead, though its main process lives")
+    return Strike(
+        evidence=f"one process answered nothing for {breakers.GIL_HELD} s, its worker stayed alive",
+        struck=struck,
+        gone=time.monotonic(),
+    )

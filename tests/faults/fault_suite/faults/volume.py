@@ -1,0 +1,122 @@
+"""8 and 10: everything at once: beats, sweeps, and a backlog."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from fault_suite import needs
+from fault_suite.fault import Broken, Missed, Strike, Tier, fault
+from fault_suite.stack import Stack
+from orchestrator.ledger import database
+from orchestrator.recovery.sweep import Context, Sweep, call
+from orchestrator.recovery.sweeps import SWEEPS
+
+#: Sweeps of a kind at the same moment.
+AT_ONCE = 50
+#: Messages behind a slow consumer: in a short run, and in full.
+BACKLOG, FULL_BACKLOG = 5_000, 50_000
+#: Executions that are started by one call.
+CHUNK = 2_500
+#: Share of a backlog that may be republished.
+SHARE = 0.01
+
+
+@fault("8a", "two beats, of which each fire is made by one")
+def beats(stack: Stack) -> Strike:
+    begun, struck = stack.value("SELECT clock_timestamp()"), time.monotonic()
+    time.sleep(5)
+    fires, sweeps = stack.execute(
+        "SELECT count(*), count(DISTINCT schedule) FROM orchestrator.schedule_fire WHERE fire_at > :begun", begun=begun
+    )[0]
+    if not fires:
+        raise Missed("nothing was fired")
+    evidence = f"{fires} fires of {sweeps} schedules by two beats"
+    return Strike(evidence=evidence, struck=struck, gone=time.monotonic())
+
+
+@fault("8b", f"every sweep {AT_ONCE} times at once", mixes=True, tier=Tier.QUICK)
+def sweeps(stack: Stack) -> Strike:
+    struck, core = time.monotonic(), stack.orchestrator.core
+    errors: list[str] = []
+    engine = database.connect(stack.postgres.url, pool_size=AT_ONCE, lock_timeout=10)
+
+    def sweep_once(sweep: Sweep, barrier: threading.Barrier) -> None:
+        def work() -> int:
+            with engine.connect() as connection:
+                return call(sweep, Context(core=core, connection=connection, observer=""))
+
+        try:
+            engine.connect().close()
+            barrier.wait(30)
+            database.persist(work, give_up_after=10)
+        except Exception as error:
+            errors.append(f"{sweep.name}: {error!r}")
+
+    for sweep in SWEEPS.values():
+        barrier = threading.Barrier(AT_ONCE)
+        threads = [threading.Thread(target=sweep_once, args=(sweep, barrier)) for _ in range(AT_ONCE)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    engine.dispose()
+    if errors:
+        raise Broken(f"{len(errors)} sweeps failed: {errors[0]}")
+    evidence = f"{AT_ONCE * len(SWEEPS)} sweeps of {len(SWEEPS)} kinds"
+    return Strike(evidence=evidence, struck=struck, gone=time.monotonic())
+
+
+_COUNT = (
+    "CREATE TABLE public.republished (execution uuid)",
+    """CREATE FUNCTION public.count_republished() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN INSERT INTO public.republished VALUES (NEW.execution_id); RETURN NULL; END $$""",
+    """CREATE TRIGGER count_republished AFTER UPDATE ON orchestrator.step FOR EACH ROW
+    WHEN (NEW.queue = 'slow' AND OLD.status = 'ready' AND NEW.status = 'ready' AND OLD.ready_xid <> NEW.ready_xid)
+    EXECUTE FUNCTION public.count_republished()""",
+)
+_FORGET = (
+    "DROP TRIGGER count_republished ON orchestrator.step",
+    "DROP FUNCTION public.count_republished",
+    "DROP TABLE public.republished",
+)
+
+
+def _backlog(stack: Stack, size: int, watched: float) -> Strike:
+    """What waits behind a slow consumer was not lost, and is not to be published again. Sweeps are watched for some
+    time; then more workers do the rest."""
+    struck = time.monotonic()
+    for statement in _COUNT:
+        stack.execute(statement)
+    stack.start_worker("slow", queues=["slow"], concurrency=1)
+    stack.afterwards(lambda: stack.retire("slow"))
+    for begin in range(0, size, CHUNK):
+        stack.start_many("queued", min(CHUNK, size - begin))
+    waiting = stack.value(_WAITING)
+    if waiting < size / 2:
+        raise Missed(f"only {waiting} of {size} waited")
+    time.sleep(watched)
+    still = stack.value(_WAITING)
+    stack.start_worker("less-slow", queues=["slow"], concurrency=4)
+    stack.afterwards(lambda: stack.retire("less-slow"))
+    stack.until(lambda: not stack.value(_WAITING), "all are taken up", size / 20)
+    republished = stack.value("SELECT count(*) FROM public.republished")
+    for statement in _FORGET:
+        stack.execute(statement)
+    evidence = f"{waiting:,} waited, {still:,} after {watched:g} s; {republished} were published again"
+    if republished > size * SHARE:
+        raise Broken(evidence)
+    return Strike(evidence=evidence, struck=struck, gone=time.monotonic())
+
+
+_WAITING = "SELECT count(*) FROM orchestrator.step WHERE queue = 'slow' AND status = 'ready'"
+
+
+@fault("10a", f"a backlog of {BACKLOG:,} messages behind a slow consumer", needs=[needs.plain])
+def backlog(stack: Stack) -> Strike:
+    return _backlog(stack, BACKLOG, 8)
+
+
+@fault("10b", f"a backlog of {FULL_BACKLOG:,} messages behind a slow consumer", needs=[needs.plain], tier=Tier.LONG)
+def full_backlog(stack: Stack) -> Strike:
+    return _backlog(stack, FULL_BACKLOG, 30)

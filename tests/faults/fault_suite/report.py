@@ -1,0 +1,156 @@
+"""What the suite has found: a table for people, JSON for programs, a page for the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from fault_suite.checker import INVARIANTS, summary
+from fault_suite.fault import Fault
+from fault_suite.scenario import ALIVE, FEW_CONNECTIONS, HIT, IN_TIME, OWN, Result
+
+
+def line(result: Result) -> str:
+    """One scenario, in a line."""
+    back = ""
+    if result.recovery is not None:
+        seconds = result.recovery.seconds
+        back = f", back after {seconds:.1f} s" if seconds is not None else ", not back yet"
+    strikes = "; ".join(evidence for _, evidence in result.strikes) if len(result.strikes) < 2 else ""
+    many = f"{len(result.strikes)} strikes of {len({number for number, _ in result.strikes})} kinds"
+    verdict = "ok" if result.ok else f"{result.violations} VIOLATIONS"
+    done = f"{result.completed} of {result.executions} executions"
+    return f"{result.number:>5}  {verdict}: {result.title}: {strikes or many}; {done}{back}"
+
+
+def tell(console: Console, result: Result) -> None:
+    """A scenario as it ends, with its violations."""
+    console.print(line(result), style=None if result.ok else "red", markup=False, highlight=False)
+    for claim, violations in result.claims.items():
+        for violation in violations[:5]:
+            console.print(f"        {claim}: {violation}", style="red", markup=False, highlight=False)
+        if len(violations) > 5:
+            console.print(f"        {claim}: {len(violations) - 5} more", style="red", markup=False, highlight=False)
+
+
+def table(console: Console, results: Sequence[Result], not_run: Sequence[tuple[Fault, str]]) -> None:
+    """Fault x invariants x figures."""
+    found = Table(box=None, pad_edge=False, header_style="bold")
+    found.add_column("fault", no_wrap=True)
+    for name in ("hit", "violations", "done", "calls/s", "lowest", "back after", "at most", "conn."):
+        found.add_column(name, justify="right", no_wrap=True)
+    for result in results:
+        found.add_row(f"{result.number} {result.title}"[:64], *_figures(result))
+    for fault, _ in not_run:
+        found.add_row(f"{fault.number} {fault.title}"[:64], "NOT RUN")
+    console.print(found)
+    broken = {name: sum(len(result.claims.get(name, [])) for result in results) for name in _names(results)}
+    for name, count in broken.items():
+        console.print(f"{count:>4} violations of: {name}", style="red" if count else None, highlight=False)
+    for fault, reason in not_run:
+        console.print(f"NOT RUN {fault.number} {fault.title}: {reason}", markup=False, highlight=False)
+
+
+def _figures(result: Result) -> tuple[str, ...]:
+    rates = ("", "", "")
+    if (back := result.recovery) is not None:
+        rates = (
+            f"{back.before:.0f}",
+            f"{back.lowest:.0f}",
+            "never" if back.seconds is None else f"{back.seconds:.1f} s",
+        )
+    target = "" if result.target is None else f"{result.target:g} s"
+    hit = str(len(result.strikes))
+    return (hit, str(result.violations), f"{result.completed}", *rates, target, str(result.connections))
+
+
+def _names(results: Sequence[Result]) -> list[str]:
+    known = dict.fromkeys([*INVARIANTS, HIT, IN_TIME, ALIVE, FEW_CONNECTIONS, OWN])
+    return list(known | dict.fromkeys(name for result in results for name in result.claims))
+
+
+def as_data(results: Sequence[Result], not_run: Sequence[tuple[Fault, str]], made: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything, for JSON; rates in calls a second, times in seconds."""
+    return {
+        **made,
+        "violations": sum(result.violations for result in results),
+        "scenarios": [_scenario(result) for result in results],
+        "not_run": [{"fault": fault.number, "title": fault.title, "reason": reason} for fault, reason in not_run],
+    }
+
+
+def _scenario(result: Result) -> dict[str, Any]:
+    back = result.recovery
+    return {
+        "fault": result.number,
+        "title": result.title,
+        "seed": result.seed,
+        "strikes": [{"fault": number, "evidence": evidence} for number, evidence in result.strikes],
+        "claims": summary(result.claims),
+        "executions": result.executions,
+        "completed": result.completed,
+        "rate_before": back.before if back else None,
+        "rate_lowest": back.lowest if back else None,
+        "recovery": back.seconds if back else None,
+        "target": result.target,
+        "connections": result.connections,
+        "seconds": round(result.seconds, 1),
+    }
+
+
+_COLUMNS = (
+    "fault",
+    "what shows that it hit",
+    "executions",
+    "violations",
+    "calls/s before",
+    "lowest",
+    "back to 90 % after",
+    "allowed",
+)
+
+
+def page(data: Mapping[str, Any]) -> str:
+    """docs/crash-matrix.md."""
+    lines = [
+        "# Crash matrix",
+        "",
+        "What the fault suite found; `make faults-matrix` writes this page. How it is done, and how to read it, is in",
+        "[faults.md](faults.md).",
+        "",
+        f"- made of: {data['made_of']}",
+        f"- seed {data['seed']}, {data['load']}",
+        f"- violations: {data['violations']}",
+        "",
+        f"| {' | '.join(_COLUMNS)} |",
+        f"| {' | '.join(['---', '---', *['---:'] * (len(_COLUMNS) - 2)])} |",
+    ]
+    for one in data["scenarios"]:
+        strikes = one["strikes"]
+        evidence = strikes[0]["evidence"] if len(strikes) == 1 else _kinds(strikes)
+        violations = sum(claim["violations"] for claim in one["claims"].values())
+        figures = (
+            one["executions"],
+            violations,
+            _whole(one["rate_before"]),
+            _whole(one["rate_lowest"]),
+            "" if one["recovery"] is None else f"{one['recovery']:.1f} s",
+            "" if one["target"] is None else f"{one['target']:g} s",
+        )
+        lines.append(f"| {one['fault']} {one['title']} | {evidence} | {' | '.join(map(str, figures))} |")
+    lines += ["", "## Not run", ""]
+    lines += [f"- {one['fault']} {one['title']}: {one['reason']}" for one in data["not_run"]] or ["Nothing."]
+    lines += ["", "## Invariants", "", "Each was checked after each fault.", ""]
+    lines += [f"- {name}" for name in INVARIANTS]
+    return "\n".join([*lines, ""])
+
+
+def _kinds(strikes: Sequence[Mapping[str, str]]) -> str:
+    return f"{len(strikes)} strikes: {' '.join(dict.fromkeys(strike['fault'] for strike in strikes))}"
+
+
+def _whole(rate: float | None) -> str:
+    return "" if rate is None else f"{rate:.0f}"

@@ -1,0 +1,193 @@
+"""One fault, or several at random, under a load: strike, watch the rate come back, let everything end, and check."""
+
+from __future__ import annotations
+
+import random
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from fault_suite import checker, postmortem
+from fault_suite.fault import Broken, Fault, Missed, Strike
+from fault_suite.rates import Recovery, recovery
+from fault_suite.stack import Stack
+
+#: Seconds of steady load before a strike; what comes before is a cold start.
+COLD, WARM = 1.0, 3.0
+#: Seconds that are watched after a fault without a target.
+UNASKED = 2.0
+#: Seconds that everything has to end, once the load has ended.
+DRAIN = 90.0
+#: Seconds without a strike, at least and at most, in a mixed run.
+PAUSES = (0.5, 3.0)
+#: Executions that a minute of faults at random must have.
+LEAST = 500
+#: Connections that one process of a worker may have.
+MOST_CONNECTIONS = 2
+#: Names of what is claimed beside the checker's invariants.
+IN_TIME, HIT, ALIVE, FEW_CONNECTIONS, ENOUGH, OWN, LEFT = (
+    "the rate is back in time",
+    "the fault has hit",
+    "no worker ends by itself",
+    f"at most {MOST_CONNECTIONS} database connections a process",
+    "at least half of what is done without faults",
+    "what only this fault can see",
+    "everything ends within the time that it is given",
+)
+
+
+@dataclass(kw_only=True, slots=True)
+class Result:
+    """What became of one scenario."""
+
+    number: str
+    title: str
+    seed: int
+    #: Number and evidence of each strike.
+    strikes: list[tuple[str, str]] = field(default_factory=list)
+    #: Violations, in words, of each claim.
+    claims: dict[str, list[str]] = field(default_factory=dict)
+    recovery: Recovery | None = None
+    target: float | None = None
+    executions: int = 0
+    completed: int = 0
+    connections: int = 0
+    seconds: float = 0.0
+
+    @property
+    def violations(self) -> int:
+        """How many there are in all."""
+        return sum(map(len, self.claims.values()))
+
+    @property
+    def ok(self) -> bool:
+        """Whether every claim holds."""
+        return not self.violations
+
+
+def alone(stack: Stack, fault: Fault, seed: int, rate: float) -> Result:
+    """A fault by itself."""
+    result = Result(number=fault.number, title=fault.title, seed=seed, target=fault.target)
+
+    def under_load(begin: float) -> None:
+        strike = _strike(stack, fault, result)
+        if strike is not None:
+            _watch(stack, fault, strike, begin, result)
+
+    return _carry_out(stack, result, rate, under_load)
+
+
+def mixed(stack: Stack, faults: Sequence[Fault], seed: int, rate: float, seconds: float) -> Result:
+    """Faults at random, one soon after the other, for some time; the same for the same seed."""
+    result = Result(number="mixed", title=f"{seconds:g} s of faults at random", seed=seed)
+    chosen = random.Random(seed)
+
+    def under_load(begin: float) -> None:
+        # Every kind at least once before any comes again.
+        waiting: list[Fault] = []
+        while time.monotonic() < begin + seconds:
+            waiting = waiting or chosen.sample(faults, len(faults))
+            time.sleep(chosen.uniform(*PAUSES))
+            _strike(stack, waiting.pop(), result)
+            # What a fault ended is started again, or not yet: the next may strike a stack that is hurt already.
+            if chosen.random() < 0.5:
+                stack.heal()
+        stack.heal()
+
+    found = _carry_out(stack, result, rate, under_load)
+    kinds = {number for number, _ in found.strikes}
+    if len(kinds) < 3:
+        found.claims.setdefault(HIT, []).append(f"only {len(kinds)} kinds of fault have hit")
+    return found
+
+
+def fair(stack: Stack, seed: int, rate: float, seconds: float) -> Result:
+    """The same load without faults."""
+    result = Result(number="none", title=f"{seconds:g} s without faults", seed=seed)
+    return _carry_out(stack, result, rate, lambda begin: time.sleep(max(0.0, begin + seconds - time.monotonic())))
+
+
+def require_half(found: Result, seconds: float, without: Result, fair_seconds: float) -> None:
+    """A run that does nothing breaks nothing: it must complete half of what the same seed does without faults in as
+    many seconds; and it must be large enough to show anything."""
+    expected = without.completed * seconds / fair_seconds
+    if found.completed * 2 < expected:
+        found.claims[ENOUGH] = [f"{found.completed} executions, and {expected:.0f} without faults"]
+    if found.executions < LEAST * seconds / 60:
+        found.claims[ENOUGH] = [f"{found.executions} executions, where {LEAST} a minute are asked for"]
+
+
+def _carry_out(stack: Stack, result: Result, rate: float, under_load: Callable[[float], None]) -> Result:
+    mark = f"{result.number}-{result.seed}-{time.monotonic_ns():x}"
+    begun = time.monotonic()
+    stack.start_client(mark, result.seed, rate)
+    stack.until(lambda: stack.outside.calls(mark), "the load has begun")
+    stack.census.begin()
+    begin = time.monotonic() + COLD
+    time.sleep(COLD + WARM)
+    try:
+        under_load(begin)
+    except Exception:
+        result.claims.setdefault(HIT, []).append(traceback.format_exc())
+    dead = stack.ended_by_themselves()
+    stack.heal()
+    stack.stop_client()
+    left = stack.drain(mark, DRAIN)
+    stack.until(lambda: not _running(stack, mark), "nothing is at work", 30) if not left else None
+    if left:
+        result.claims[LEFT] = postmortem.of(stack, mark)
+    result.claims[ALIVE] = [f"{name} has ended:\n{stack.processes.log_tail(name, 5)}" for name in dead]
+    _check(stack, mark, result)
+    result.seconds = time.monotonic() - begun
+    return result
+
+
+def _running(stack: Stack, mark: str) -> int:
+    return int(
+        stack.value(
+            "SELECT count(*) FROM orchestrator.step s JOIN orchestrator.execution x ON x.id = s.execution_id "
+            "WHERE s.status = 'running' AND x.correlation_id = :mark",
+            mark=mark,
+        )
+    )
+
+
+def _strike(stack: Stack, fault: Fault, result: Result) -> Strike | None:
+    try:
+        strike = fault.act(stack)
+    except Broken as broken:
+        result.claims.setdefault(OWN, []).append(f"{fault.number}: {broken}")
+    except (Missed, TimeoutError) as missed:
+        result.claims.setdefault(HIT, []).append(f"{fault.number}: {missed}")
+    else:
+        result.strikes.append((fault.number, strike.evidence))
+        return strike
+    return None
+
+
+def _watch(stack: Stack, fault: Fault, strike: Strike, begin: float, result: Result) -> None:
+    """Until the rate is back for a while, or should have been."""
+    limit = fault.target or UNASKED
+    while True:
+        now = time.monotonic()
+        times = sorted(call.at for call in stack.outside.calls(stack.mark) if call.phase == "begun")
+        result.recovery = found = recovery(times, begin=begin, struck=strike.struck, gone=strike.gone, end=now)
+        since = now - strike.gone
+        if since > UNASKED and (fault.target is None or found.seconds is not None or since > limit + UNASKED):
+            break
+        time.sleep(0.2)
+    if fault.target is not None and (found.seconds is None or found.seconds > fault.target):
+        after = "not at all" if found.seconds is None else f"after {found.seconds:.1f} s"
+        result.claims[IN_TIME] = [f"{after}, where {fault.target:g} s were allowed; {found.before:.0f} calls/s before"]
+
+
+def _check(stack: Stack, mark: str, result: Result) -> None:
+    with stack.engine.connect() as connection:
+        evidence = checker.collect(connection, stack.outside, mark, stack.differences(mark))
+    result.claims |= checker.check(evidence)
+    result.executions = len(evidence.executions)
+    result.completed = sum(found.status in checker.ENDED_WELL for found in evidence.executions.values())
+    result.connections = stack.census.most
+    if stack.census.most > MOST_CONNECTIONS:
+        result.claims[FEW_CONNECTIONS] = [f"one process had {stack.census.most}"]
