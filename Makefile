@@ -33,8 +33,18 @@ dev: $(STAMP) ## keep PostgreSQL, a broker, workers and beats up in the foregrou
 test: $(STAMP) ## run the tests, on real servers of their own
 	@$(BIN)/python -m pytest $(ARGS)
 
-test-brokers: $(STAMP) ## the tests that need Debian's rabbitmq-server, pgbouncer, redis-server and redis-sentinel
-	@$(BIN)/python -m pytest tests/brokers $(ARGS)
+# With servers of your own, by URL: what neither ends them nor looks into them. Else also what does.
+BROKER ?=
+POOLER ?=
+BY_URL := tests/brokers/test_pooler.py tests/integration/test_worker_waits.py tests/integration/test_worker_sagas.py
+OF_OURS := tests/brokers tests/integration/test_worker_waits.py tests/integration/test_worker_sagas.py \
+	tests/integration/test_worker_deaths.py tests/integration/test_worker_messages.py \
+	tests/integration/test_worker_losses.py::test_steps_whose_messages_the_broker_forgot_are_published_again \
+	tests/integration/test_worker_losses.py::test_a_backlog_behind_busy_workers_is_not_published_again
+
+test-brokers: $(STAMP) ## tests on RabbitMQ, PgBouncer, TLS and Sentinels: Debian's packages, or BROKER=amqp://.. POOLER=..
+	@BROKER='$(or $(BROKER),amqp)' POOLER='$(or $(POOLER),1)' $(BIN)/python -m pytest \
+		$(if $(findstring ://,$(BROKER)$(POOLER)),$(BY_URL),$(OF_OURS)) $(ARGS)
 
 # SEED repeats a run; without one it takes a new one and tells it. BROKER=amqp|tls|sentinel and POOLER=1 choose other servers.
 FAULTS = PYTHONPATH=tests/faults:tests $(BIN)/python -m fault_suite $(if $(SEED),--seed $(SEED))
@@ -62,7 +72,7 @@ lint: $(STAMP) ## ruff: style and mistakes
 types: $(STAMP) ## mypy, strict
 	@$(BIN)/mypy
 
-check: lint types test ## all that CI checks
+check: lint types test ## what CI checks, but for test-brokers
 
 bench-core: $(STAMP) ## figures against plain Celery, in one run
 	@$(BIN)/python -m benchmarks.core $(ARGS)

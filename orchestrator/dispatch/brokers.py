@@ -34,6 +34,9 @@ REDIS_OPTIONS = {
     "unacked_restore_throttle": 1,
 }
 
+#: Seconds that RabbitMQ may take to answer what it is asked, such as for a queue; by itself py-amqp waits for ever.
+AMQP_OPTIONS = {"read_timeout": 10}
+
 #: Seconds between a worker's AMQP heartbeats; after two that are missing the connection is lost. Celery's own default
 #: would have RabbitMQ's 60 s, and a half-open socket hold a worker for two minutes.
 AMQP_HEARTBEAT = 5
@@ -45,11 +48,12 @@ CELERY_GIVES_UP_AFTER = 100
 def set_defaults(sender: Celery, **_: Any) -> None:
     """What no application can do without; what it says itself stays."""
     conf = sender.conf
-    if speaks_amqp(sender.connection_for_write()):
-        if conf.broker_heartbeat == CELERY_HEARTBEAT:
-            conf.broker_heartbeat = AMQP_HEARTBEAT
-    else:
-        conf.broker_transport_options = REDIS_OPTIONS | dict(conf.broker_transport_options or {})
+    amqp = speaks_amqp(sender.connection_for_write())
+    conf.broker_transport_options = (AMQP_OPTIONS if amqp else REDIS_OPTIONS) | dict(
+        conf.broker_transport_options or {}
+    )
+    if amqp and conf.broker_heartbeat == CELERY_HEARTBEAT:
+        conf.broker_heartbeat = AMQP_HEARTBEAT
     if conf.broker_connection_max_retries == CELERY_GIVES_UP_AFTER:
         conf.broker_connection_max_retries = None
 

@@ -17,6 +17,7 @@ from celery.concurrency.prefork import TaskPool as ProcessPool
 from celery.concurrency.solo import TaskPool as SoloPool
 from sqlalchemy.exc import SQLAlchemyError
 
+from orchestrator.dispatch.brokers import speaks_amqp
 from orchestrator.ledger import owners
 from orchestrator.runtime.node import NodeLife, Surroundings
 from orchestrator.runtime.watch import Watch
@@ -74,6 +75,7 @@ def install(
 
     app.steps["worker"].add(NodeStep)
     app.steps["consumer"].add(PoolStep)
+    app.steps["consumer"].add(LostConnection)
     signals.worker_process_init.connect(lambda **_: _child_starts(worker()), weak=False)
     signals.worker_process_shutdown.connect(lambda **_: worker().logs.flush(), weak=False)
     signals.worker_shutting_down.connect(lambda **_: worker().node.drain(), weak=False)
@@ -112,6 +114,19 @@ class PoolStep(bootsteps.StartStopStep):
 
     def terminate(self, parent: Any) -> None:
         self.stop(parent)
+
+
+class LostConnection(bootsteps.StartStopStep):
+    """Drops what else went over a broker's lost connection: Celery would take leave of a half-open one, and wait for
+    RabbitMQ's answer for ever."""
+
+    requires = ("celery.worker.consumer.events:Events",)
+
+    def stop(self, parent: Any) -> None:
+        events = parent.event_dispatcher
+        lost = parent.connection is None or not parent.connection.connected
+        if lost and events is not None and speaks_amqp(events.connection):
+            events.connection.collect()
 
 
 def _life(worker: Worker, parent: Any, around: Surroundings) -> NodeLife:

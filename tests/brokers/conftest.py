@@ -4,5 +4,11 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("BROKER", "amqp")
-os.environ.setdefault("POOLER", "1")
+import pytest
+from servers.debian import missing
+
+CHOSEN = {"BROKER": "amqp", "POOLER": "1"}
+for name, value in CHOSEN.items():
+    os.environ.setdefault(name, value)
+if remedy := missing({name: os.environ[name] for name in CHOSEN}):
+    pytest.exit(remedy, returncode=pytest.ExitCode.USAGE_ERROR)

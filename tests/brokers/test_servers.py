@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from kombu import Connection
 from redis import RedisError
-from servers import Authority, PgBouncer, RabbitMQ, RedisTls, Sentinels
+from servers import Authority, PgBouncer, RabbitMQ, RedisTls, Sentinels, debian
 from sqlalchemy import make_url
 
 from orchestrator.embedded import Postgres
@@ -49,6 +49,17 @@ def names(directory: Path) -> list[str]:
             if inode in held:
                 found.append(name)
     return found
+
+
+def test_what_is_missing_is_named_with_what_to_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = {"BROKER": "amqp", "POOLER": "1"}
+    assert debian.missing(ours) is None
+    monkeypatch.setattr(debian, "_PATH", str(folder))
+    packages = "rabbitmq-server pgbouncer redis-server redis-sentinel"
+    assert f"apt-get install --no-install-recommends {packages};" in str(debian.missing(ours))
+    given = {"BROKER": "amqp://guest:guest@far//", "POOLER": "1"}
+    assert "apt-get install --no-install-recommends pgbouncer; or name servers" in str(debian.missing(given))
+    assert debian.missing({**given, "POOLER": "postgresql+psycopg://me@far/x"}) is None
 
 
 def test_a_killed_rabbitmq_takes_its_epmd_along_and_keeps_its_messages(folder: Path) -> None:

@@ -138,7 +138,9 @@ def test_two_beats_fire_its_own_schedule_once_a_time(home: Place) -> None:
     begun, ticks = monotonic(), int(redis.get("ticks") or 0)
     eventually(lambda: int(redis.get("ticks") or 0) >= ticks + 6, within=20)
     elapsed = monotonic() - begun
-    assert 5 < elapsed < 12  # beats that know nothing of each other would need 3 s
+    # Six fires in six seconds of the clock take 4 s at least, less what the first message took longer than the last;
+    # beats that know nothing of each other would need 3 s.
+    assert 3.5 < elapsed < 12
     eventually(lambda: int(redis.get("ticks") or 0) == home.value(fired))
 
 

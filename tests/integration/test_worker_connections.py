@@ -11,6 +11,7 @@ from nodes.process_nodes import WorkerNode
 from nodes.site import WORK, Pool, Site, settled_once
 from pydantic import SecretStr
 from pytest_celery import CeleryWorkerCluster
+from sqlalchemy import make_url
 
 from orchestrator.ledger import secrets
 from orchestrator.model.state import FINAL_EXECUTIONS
@@ -45,7 +46,7 @@ def test_a_process_has_two_connections_at_most_and_one_of_threads_two_more_than_
     with site.orchestrator.core.database.connect() as connection:
         secrets.put(connection, secrets.Keys([SecretStr(KEY)]), "default", SECRET, "hunter2")
     handles = [site.start(queue) for _ in range(8) for queue in CROWDED]
-    port, most = site.servers.postgres.port, dict[int, int]()
+    port, most = make_url(site.database_url).port or 0, dict[int, int]()
     while any(handle.status() not in FINAL_EXECUTIONS for handle in handles):
         for node in nodes:
             for pid, count in node.connections_to(port).items():

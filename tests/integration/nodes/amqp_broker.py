@@ -15,7 +15,7 @@ from servers import RabbitMQ
 
 from nodes.brokers import SiteBroker, Tap
 from nodes.messages import Message
-from orchestrator.embedded import Servers
+from orchestrator.embedded import NotStarted, Servers
 
 #: Where RabbitMQ reports what is published, once tracing is on (servers/rabbitmq.py).
 _TRACE = "amq.rabbitmq.trace"
@@ -34,7 +34,12 @@ class AmqpBroker(SiteBroker):
         """Nothing is kept."""
 
     def flush(self) -> None:
-        self._node.evaluate('[rabbit_amqqueue:purge(Q) || Q <- rabbit_amqqueue:list(<<"/">>)], ok')
+        try:
+            node = self._node
+        except NotStarted:
+            # Somebody else's: it is empty, and not ours to empty.
+            return
+        node.evaluate('[rabbit_amqqueue:purge(Q) || Q <- rabbit_amqqueue:list(<<"/">>)], ok')
 
     def length(self, queue: str) -> int:
         with self._channel() as channel:

@@ -6,6 +6,7 @@ import ast
 import json
 import re
 from collections.abc import Iterator, Set
+from typing import Any
 from uuid import uuid4
 
 from redis import Redis, RedisError
@@ -20,11 +21,15 @@ _MARKS = "traffic-mark"
 
 
 class RedisBroker(SiteBroker):
-    """Lists, and a hash of what is with workers."""
+    """Lists, and a hash of what is with workers.
 
-    def __init__(self, url: str) -> None:
+    Args:
+        options: of connections, such as what TLS needs.
+    """
+
+    def __init__(self, url: str, **options: Any) -> None:
         self._url = url
-        self._redis = Redis.from_url(url)
+        self._redis = Redis.from_url(url, **options)
 
     def close(self) -> None:
         self._redis.close()

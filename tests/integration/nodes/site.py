@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
@@ -14,6 +15,7 @@ from uuid import uuid4
 from sqlalchemy import create_engine, make_url, text
 
 from nodes.amqp_broker import AmqpBroker
+from nodes.brokers import SiteBroker
 from nodes.messages import Message
 from nodes.process_nodes import BeatNode, ProcessContainer, WorkerNode, celery
 from nodes.redis_broker import RedisBroker
@@ -64,18 +66,24 @@ SWEEPER = Pool(name="sweeper", queues=(SWEEPS,), concurrency=1)
 
 
 class Site:
-    """Everything that the tests share. The test process also knows `nodes.stray`, which workers do not load."""
+    """Everything that the tests share. The test process also knows `nodes.stray`, which workers do not load.
 
-    def __init__(self, servers: Servers, processes: Processes) -> None:
+    Args:
+        broker: another than the servers', with the settings that lead to it.
+        settings: of the orchestrator, here and on the nodes.
+    """
+
+    def __init__(
+        self, servers: Servers, processes: Processes, broker: SiteBroker | None = None, **settings: Any
+    ) -> None:
         self.servers, self._processes = servers, processes
-        self.database_url, self.broker_url = _own_database(servers.database_url), servers.broker_url
+        self._settings = {"broker_url": servers.broker_url, **settings, "database_url": _own_database(servers)}
+        self.database_url, self.broker_url = self._settings["database_url"], self._settings["broker_url"]
         is_amqp = self.broker_url.startswith("amqp")
-        self.broker = AmqpBroker(servers) if is_amqp else RedisBroker(self.broker_url)
+        self.broker = broker or (AmqpBroker(servers) if is_amqp else RedisBroker(self.broker_url))
         self.broker.flush()
         self.witness = Witness(processes.root / "witness")
-        self.orchestrator = Orchestrator(
-            database_url=self.database_url, broker_url=self.broker_url, modules=STARTED, pool_size=5
-        )
+        self.orchestrator = Orchestrator(modules=STARTED, pool_size=5, **self._settings)
         self._nodes: dict[Pool, WorkerNode] = {}
         self._beats: dict[str, BeatNode] = {}
         self._programs: list[str] = []
@@ -140,11 +148,14 @@ class Site:
         return container
 
     def _environment(self) -> dict[str, str]:
+        given = {
+            f"ORCHESTRATOR_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+            for name, value in self._settings.items()
+        }
         settings = {
+            **given,
             "PYTHONPATH": _PATH,
             VARIABLE: str(self.witness.folder),
-            "ORCHESTRATOR_DATABASE_URL": self.database_url,
-            "ORCHESTRATOR_BROKER_URL": self.broker_url,
             "ORCHESTRATOR_MODULES": ",".join(MODULES),
             "ORCHESTRATOR_HEARTBEAT_INTERVAL": "0.5",
             "ORCHESTRATOR_DEAD_AFTER": "3",
@@ -201,9 +212,14 @@ class Site:
 
     def execute(self, statement: str, **parameters: Any) -> list[Any]:
         """Rows of a statement of the test's own."""
-        with self._own.begin() as connection:
-            result = connection.execute(text(statement), parameters)
-            return list(result) if result.returns_rows else []
+
+        def attempt() -> list[Any]:
+            with self._own.begin() as connection:
+                result = connection.execute(text(statement), parameters)
+                return list(result) if result.returns_rows else []
+
+        # A pooler takes connections while the server behind it is restarted.
+        return database.persist(attempt, give_up_after=PATIENCE)
 
     def value(self, statement: str, **parameters: Any) -> Any:
         """The only value of a statement of the test's own."""
@@ -250,9 +266,9 @@ def settled_once(site: Site, handle: ExecutionHandle) -> None:
     assert sorted(settled) == sorted(site.steps(handle)), "each step is settled exactly once"
 
 
-def _own_database(url: str) -> str:
-    """An empty database beside the given one."""
-    name = f"site_{uuid4().hex[:12]}"
+def _own_database(servers: Servers) -> str:
+    """The URL of an empty database."""
+    name, url = f"site_{uuid4().hex[:12]}", servers.database_url
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.exec_driver_sql(f"CREATE DATABASE {name}")

@@ -20,7 +20,7 @@ def test_redis_notices_a_half_open_socket_soon_and_amqp_by_heartbeats() -> None:
     redis, rabbitmq = app(broker_url="redis://127.0.0.1:1/0"), app(broker_url="amqp://127.0.0.1:1//")
     assert redis.conf.broker_transport_options["socket_timeout"] == 5
     assert redis.conf.broker_transport_options["health_check_interval"] == 3
-    assert rabbitmq.conf.broker_transport_options == {}
+    assert rabbitmq.conf.broker_transport_options == {"read_timeout": 10}
     assert (redis.conf.broker_heartbeat, rabbitmq.conf.broker_heartbeat) == (120, 5)
 
 
