@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -58,6 +60,20 @@ def test_migrations_at_once_make_one_and_leave_no_lock_in_a_session(empty: Engin
         held = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
         assert connection.execute(held).scalar_one() == 0
     assert {migrate(empty)} == revisions
+
+
+def test_what_the_page_says_of_the_role_is_then_so_in_every_session(empty: Engine, servers: Servers) -> None:
+    page = (Path(__file__).parents[2] / "docs/brokers.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```sql\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    admin = create_engine(servers.database_url, isolation_level="AUTOCOMMIT", connect_args={"prepare_threshold": None})
+    with admin.connect() as connection:
+        for statement in block.splitlines():
+            said = statement.replace("orchestrator", "{}").format(empty.url.username, empty.url.database)
+            connection.exec_driver_sql(said)
+    admin.dispose()
+    asked = text("SELECT current_setting('lock_timeout'), current_setting('timezone')")
+    with empty.connect() as connection:
+        assert tuple(connection.execute(asked).one()) == ("10s", "UTC")
 
 
 def test_a_start_waits_for_a_key_no_longer_than_the_lock_timeout_and_leaves_no_setting(site: Site) -> None:

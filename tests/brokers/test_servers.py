@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -13,7 +14,11 @@ from redis import RedisError
 from servers import Authority, PgBouncer, RabbitMQ, RedisTls, Sentinels, debian
 from sqlalchemy import make_url
 
+from orchestrator.application import own_app
+from orchestrator.config import load
+from orchestrator.dispatch.publish import Publisher
 from orchestrator.embedded import Postgres
+from orchestrator.errors import BrokerUnavailable
 
 
 @pytest.fixture
@@ -51,6 +56,12 @@ def names(directory: Path) -> list[str]:
     return found
 
 
+def ping(**settings: Any) -> None:
+    """Reach a broker as our own applications do; BrokerUnavailable if they cannot."""
+    with own_app(load(**settings)) as app:
+        Publisher(app).ping()
+
+
 def test_what_is_missing_is_named_with_what_to_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = {"BROKER": "amqp", "POOLER": "1"}
     assert debian.missing(ours) is None
@@ -63,7 +74,8 @@ def test_what_is_missing_is_named_with_what_to_do(folder: Path, monkeypatch: pyt
 
 
 def test_a_killed_rabbitmq_takes_its_epmd_along_and_keeps_its_messages(folder: Path) -> None:
-    with RabbitMQ(folder / "rabbitmq") as rabbitmq:
+    authority = Authority(folder / "ours")
+    with RabbitMQ(folder / "rabbitmq", authority=authority) as rabbitmq:
         # What is not confirmed may not be on disk yet.
         with Connection(rabbitmq.url, transport_options={"confirm_publish": True}) as connection:
             queue = connection.SimpleQueue("kept")
@@ -71,6 +83,9 @@ def test_a_killed_rabbitmq_takes_its_epmd_along_and_keeps_its_messages(folder: P
             queue.close()
         assert Path(f"/proc/{rabbitmq.pid}/comm").read_text().strip() == "beam.smp"
         assert {"beam.smp", "epmd"} <= set(names(rabbitmq.directory))
+        ping(broker_url=rabbitmq.tls_url, broker_ca=str(authority.certificate))
+        with pytest.raises(BrokerUnavailable, match="certificate verify failed"):
+            ping(broker_url=rabbitmq.tls_url)
         leader, url = rabbitmq.pid, rabbitmq.url
         rabbitmq.kill()
         assert not names(rabbitmq.directory)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from kombu import Connection
 from orchestrator.embedded import Account, NotStarted, Server
 from orchestrator.embedded.port import free_port
 from orchestrator.embedded.spawn import adopt, spawn
+from servers.certificates import Authority
 from servers.debian import alone, program
 
 _NAME = "orchestrator"
@@ -29,6 +31,13 @@ log.console = true
 log.console.level = warning
 disk_free_limit.absolute = 20MB
 """
+_TLS = """\
+listeners.ssl.1 = 127.0.0.1:{port}
+ssl_options.cacertfile = {folder}/authority.pem
+ssl_options.certfile = {folder}/server.pem
+ssl_options.keyfile = {folder}/server.key
+ssl_options.verify = verify_none
+"""
 #: Every message is also reported to the exchange amq.rabbitmq.trace, which costs nothing while no queue is bound to it.
 _ADVANCED = '[{{rabbit, [{{trace_vhosts, [<<"/">>]}}{variables}]}}].\n'
 
@@ -40,6 +49,7 @@ class RabbitMQ(Server):
     cycle and arguments.
 
     Args:
+        authority: signs a certificate with which a second port takes TLS only.
         variables: of the application `rabbit`, in milliseconds or whatever the unit is: `{"consumer_timeout": 3000}`.
     """
 
@@ -53,9 +63,11 @@ class RabbitMQ(Server):
         *,
         port: int | None = None,
         account: Account | None = None,
+        authority: Authority | None = None,
         variables: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__(directory, port=port, account=account)
+        self._authority, self._tls_port = authority, free_port() if authority else None
         self._variables = dict(variables or {})
         self._epmd: subprocess.Popen[bytes] | None = None
         self._epmd_port = self._distribution_port = 0
@@ -66,6 +78,13 @@ class RabbitMQ(Server):
     def url(self) -> str:
         """AMQP URL of the virtual host `/`. Raises NotStarted before the first start."""
         return f"amqp://{_NAME}:{self.password}@127.0.0.1:{self.port}//"
+
+    @property
+    def tls_url(self) -> str:
+        """The same by TLS; says nothing of the authority. Raises NotStarted, also where there is none."""
+        if self._tls_port is None:
+            raise NotStarted
+        return f"amqps://{_NAME}:{self.password}@127.0.0.1:{self._tls_port}//"
 
     def evaluate(self, expression: str) -> str:
         """What an Erlang expression gives inside the node, as Erlang writes it. Raises NotStarted, RuntimeError."""
@@ -124,7 +143,13 @@ class RabbitMQ(Server):
         for folder in ("mnesia", "log"):
             (self.directory / folder).mkdir(exist_ok=True)
         variables = "".join(f", {{{name}, {value}}}" for name, value in self._variables.items())
-        self._write("rabbitmq.conf", _CONFIGURATION.format(port=self.port, name=_NAME, password=self.password))
+        configuration = _CONFIGURATION.format(port=self.port, name=_NAME, password=self.password)
+        if self._authority is not None:
+            shutil.copy(self._authority.certificate, self.directory / "authority.pem")
+            for made, name in zip(self._authority.issue("rabbitmq"), ("server.pem", "server.key"), strict=True):
+                shutil.copy(made, self.directory / name)
+            configuration += _TLS.format(port=self._tls_port, folder=self.directory)
+        self._write("rabbitmq.conf", configuration)
         self._write("advanced.config", _ADVANCED.format(variables=variables))
         self._write("enabled_plugins", "[].\n")
         # Erlang refuses one that others might read.
