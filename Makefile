@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup examples demo dev test test-brokers faults faults-long faults-matrix properties lint types check bench-core clean
+.PHONY: help setup examples demo dev test test-brokers faults faults-long faults-mutants faults-matrix properties lint types check bench-core clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ faults: $(STAMP) ## hurt a working stack in every way for five minutes, and chec
 
 faults-long: $(STAMP) ## every fault, and 200 runs of faults at random: some five hours
 	@$(FAULTS) --tier long --mixed 200 $(ARGS)
+
+faults-mutants: $(STAMP) ## engines that are broken on purpose: the checker must catch each
+	@$(FAULTS) --mutants $(ARGS)
 
 faults-matrix: $(STAMP) ## every fault on the product's own timings; writes docs/crash-matrix.md
 	@$(FAULTS) --tier long --defaults --page docs/crash-matrix.md $(ARGS)

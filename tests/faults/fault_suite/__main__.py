@@ -16,7 +16,7 @@ import click
 from rich.console import Console
 
 import fault_suite.faults  # noqa: F401 - registers them
-from fault_suite import hosts, report, scenario
+from fault_suite import hosts, mutation, report, scenario
 from fault_suite.fault import FAULTS, Fault, Tier
 from fault_suite.scenario import Result
 from fault_suite.stack import Choice, Stack
@@ -44,6 +44,7 @@ KEPT = Path(".faults")
 @click.option("--json", "as_json", is_flag=True, help="Everything found, as JSON, on standard output.")
 @click.option("--into", type=click.Path(path_type=Path), help="Write the same JSON into a file.")
 @click.option("--page", type=click.Path(path_type=Path), help="Write the page of the documentation.")
+@click.option("--mutants", is_flag=True, help="Broken engines in the place of ours: each must be caught.")
 @click.option("--list", "listed", is_flag=True, help="List the faults and end.")
 def main(
     *,
@@ -59,6 +60,7 @@ def main(
     as_json: bool,
     into: Path | None,
     page: Path | None,
+    mutants: bool,
     listed: bool,
 ) -> None:
     """Hurt a working stack in every way, and check from outside that no promise is broken. Exits with 1 if one is."""
@@ -72,6 +74,10 @@ def main(
         return
     seed = random.SystemRandom().randrange(1 << 32) if seed is None else seed
     console.print(f"SEED={seed}", highlight=False)
+    if mutants:
+        sys.exit(
+            mutation.carry_out(choice, seed, rate, names=(wanted or "").split(",") if wanted else None, out=console)
+        )
     with _kept_if_failed() as folder:
         load = Load(seed=seed, rate=rate, mixed_runs=mixed_runs, seconds=seconds)
         results = list(_carry_out(folder, choice, run, load, console))

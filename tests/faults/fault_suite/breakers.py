@@ -14,6 +14,8 @@ from orchestrator import fault_points
 
 #: Where activities look for traps themselves.
 IN_ACTIVITY = "activity"
+#: Likewise, in one that nothing interrupts.
+IN_WORK = "work"
 #: The signal at which a process writes into its log where all of its threads are.
 TELL = signal.SIGRTMIN + 5
 #: Seconds for which the interpreter's lock is held.

@@ -21,6 +21,8 @@ from orchestrator.model.state import SETTLED_STEPS
 
 Violations: TypeAlias = Iterator[str]
 _SETTLING = {f"step_{status}" for status in SETTLED_STEPS}
+#: An owner has its step no more, though that is not settled.
+_LET_GO = ("step_released", "step_retrying", "step_waiting", "step_ready")
 _GAVE_UP = ("step_released", "attempt_fenced", "step_timed_out", "step_cancelled", "step_retrying")
 
 
@@ -202,11 +204,29 @@ def _fenced_settle(evidence: Evidence) -> Violations:
                 current[event.path] = None
             elif event.type == "step_succeeded" and event.attempt is not None:
                 holder = current.get(event.path)
+                fenced = {other.attempt for other in found.named("attempt_fenced", event.path)}
+                if event.attempt in fenced:
+                    yield f"{found.definition} {found.id}: {event.path} is settled by attempt {event.attempt}, fenced"
                 if holder != event.attempt:
                     yield (
                         f"{found.definition} {found.id}: attempt {event.attempt} of {event.path} settled it "
                         f"when {f'attempt {holder}' if holder else 'nobody'} had it"
                     )
+
+
+def _one_at_a_time(evidence: Evidence) -> Violations:
+    for found in evidence.executions.values():
+        current: dict[str | None, int | None] = {}
+        for event in found.events:
+            if event.type == "step_started":
+                if (holder := current.get(event.path)) is not None:
+                    yield (
+                        f"{found.definition} {found.id}: attempt {event.attempt} of {event.path} started "
+                        f"when attempt {holder} had it"
+                    )
+                current[event.path] = event.attempt
+            elif event.type in _SETTLING or event.type in _LET_GO:
+                current[event.path] = None
 
 
 def _attempts_alone(evidence: Evidence) -> Violations:
@@ -314,6 +334,7 @@ INVARIANTS: dict[str, Callable[[Evidence], Violations]] = {
     "effects and records are the same": _effects_as_recorded,
     "no step settled twice": _settled_once,
     "no settle by a fenced owner": _fenced_settle,
+    "one attempt at a time has a step": _one_at_a_time,
     "no attempt in two processes": _attempts_alone,
     "no step started after a cancellation": _started_after_cancel,
     "joins fire once, after all their parts": _joins_once,

@@ -8,6 +8,7 @@ It ends when the file `stop-MARK` appears. What it has started and was told of m
 from __future__ import annotations
 
 import heapq
+import importlib
 import itertools
 import random
 import sys
@@ -20,7 +21,7 @@ from sqlalchemy import text
 
 from fault_suite import outside, workload
 from fault_suite.outside import Answer
-from orchestrator import ControlRefused, ExecutionNotFound, Orchestrator, OrchestratorError, SignalRefused
+from orchestrator import ControlRefused, ExecutionNotFound, Orchestrator, OrchestratorError, Settings, SignalRefused
 from orchestrator.ledger import database
 
 _CLOCK = text("SELECT extract(epoch FROM clock_timestamp())::float8")
@@ -131,4 +132,7 @@ class Client:
 
 if __name__ == "__main__":
     assert workload.ENDS
+    # What an orchestrator loads by itself only when it is first asked for a definition.
+    for module in Settings().modules:
+        importlib.import_module(module)
     Client(sys.argv[1], int(sys.argv[2])).go_on(float(sys.argv[3]))

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 #: From the block for benchmarks of networks (RFC 2544), which nobody else uses.
-_NETWORK = "198.18.{number}"
+_NETWORK = "198.18.{}"
 
 
 def why_no_hosts() -> str | None:
@@ -38,9 +38,10 @@ class Link:
     def __init__(self, host: str, number: int) -> None:
         self._host = host
         self._near, self._far = (f"{end}{os.getpid()}x{number}" for end in ("fn", "ff"))
-        network = _NETWORK.format(number=number)
+        # Another suite on this machine has another process id.
+        first, second = number * 4 + 1, number * 4 + 2
         #: This machine's address, as the host sees it.
-        self.gateway, self._address = f"{network}.1", f"{network}.2"
+        self.gateway, self._address = (f"{_NETWORK.format(os.getpid() % 256)}.{end}" for end in (first, second))
 
     def cut(self) -> None:
         """Pull the cable: whatever is sent vanishes."""

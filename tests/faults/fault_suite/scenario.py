@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from fault_suite import checker, postmortem
+from fault_suite import checker, postmortem, republished
 from fault_suite.fault import Broken, Fault, Missed, Strike
 from fault_suite.rates import Recovery, recovery
 from fault_suite.stack import Stack
@@ -19,6 +19,8 @@ COLD, WARM = 1.0, 3.0
 UNASKED = 2.0
 #: Seconds that everything has to end, once the load has ended.
 DRAIN = 90.0
+#: Seconds that a broken engine has; what it leaves behind is left for good.
+MUTANT_DRAIN = 15.0
 #: Seconds without a strike, at least and at most, in a mixed run.
 PAUSES = (0.5, 3.0)
 #: Executions that a minute of faults at random must have.
@@ -26,7 +28,7 @@ LEAST = 500
 #: Connections that one process of a worker may have.
 MOST_CONNECTIONS = 2
 #: Names of what is claimed beside the checker's invariants.
-IN_TIME, HIT, ALIVE, FEW_CONNECTIONS, ENOUGH, OWN, LEFT = (
+IN_TIME, HIT, ALIVE, FEW_CONNECTIONS, ENOUGH, OWN, LEFT, AGAIN, REPEATED = (
     "the rate is back in time",
     "the fault has hit",
     "no worker ends by itself",
@@ -34,6 +36,8 @@ IN_TIME, HIT, ALIVE, FEW_CONNECTIONS, ENOUGH, OWN, LEFT = (
     "at least half of what is done without faults",
     "what only this fault can see",
     "everything ends within the time that it is given",
+    "without faults, next to nothing is published again",
+    "without faults, no attempt is repeated",
 )
 
 
@@ -103,9 +107,30 @@ def mixed(stack: Stack, faults: Sequence[Fault], seed: int, rate: float, seconds
 
 
 def fair(stack: Stack, seed: int, rate: float, seconds: float) -> Result:
-    """The same load without faults."""
+    """The same load without faults: then nothing is done twice either that might be after one."""
     result = Result(number="none", title=f"{seconds:g} s without faults", seed=seed)
-    return _carry_out(stack, result, rate, lambda begin: time.sleep(max(0.0, begin + seconds - time.monotonic())))
+
+    def under_load(begin: float) -> None:
+        with republished.counted(stack) as count:
+            time.sleep(max(0.0, begin + seconds - time.monotonic()))
+            stack.drain(stack.mark, 2 * COLD)
+        steps = stack.value(_STEPS_OF, mark=stack.mark)
+        if count() > steps * republished.SHARE:
+            result.claims[AGAIN] = [f"{count()} of {steps} steps"]
+        repeated = stack.execute(_REPEATED, mark=stack.mark)
+        result.claims[REPEATED] = [f"{row[1]} of {row[0]} was given back" for row in repeated]
+
+    return _carry_out(stack, result, rate, under_load)
+
+
+_STEPS_OF = """
+SELECT count(*) FROM orchestrator.step s JOIN orchestrator.execution x ON x.id = s.execution_id
+WHERE x.correlation_id = :mark
+"""
+_REPEATED = """
+SELECT x.id, e.path FROM orchestrator.event e JOIN orchestrator.execution x ON x.id = e.execution_id
+WHERE x.correlation_id = :mark AND e.type = 'step_released'
+"""
 
 
 def require_half(found: Result, seconds: float, without: Result, fair_seconds: float) -> None:
@@ -122,18 +147,18 @@ def _carry_out(stack: Stack, result: Result, rate: float, under_load: Callable[[
     mark = f"{result.number}-{result.seed}-{time.monotonic_ns():x}"
     begun = time.monotonic()
     stack.start_client(mark, result.seed, rate)
-    stack.until(lambda: stack.outside.calls(mark), "the load has begun")
-    stack.census.begin()
-    begin = time.monotonic() + COLD
-    time.sleep(COLD + WARM)
     try:
+        stack.until(lambda: stack.outside.calls(mark), "the load has begun")
+        stack.census.begin()
+        begin = time.monotonic() + COLD
+        time.sleep(COLD + WARM)
         under_load(begin)
     except Exception:
         result.claims.setdefault(HIT, []).append(traceback.format_exc())
     dead = stack.ended_by_themselves()
     stack.heal()
     stack.stop_client()
-    left = stack.drain(mark, DRAIN)
+    left = stack.drain(mark, MUTANT_DRAIN if stack.choice.mutant else DRAIN)
     stack.until(lambda: not _running(stack, mark), "nothing is at work", 30) if not left else None
     if left:
         result.claims[LEFT] = postmortem.of(stack, mark)

@@ -226,7 +226,7 @@ class Stack:
         }
         if self.choice.pooler and side:
             found["ORCHESTRATOR_POOLER"] = "true"
-        if self.choice.mutant and side:
+        if self.choice.mutant:
             found["ORCHESTRATOR_MODULES"] += ",fault_suite.mutants"
             found["FAULTS_MUTANT"] = self.choice.mutant
         return found if self.choice.defaults else found | QUICK

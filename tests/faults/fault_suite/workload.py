@@ -44,7 +44,7 @@ _PATIENT = RetryPolicy(max_attempts=5, backoff=0.1, jitter=0.5)
 
 
 @contextmanager
-def _noted(ctx: StepContext) -> Iterator[None]:
+def _noted(ctx: StepContext, point: str = breakers.IN_ACTIVITY) -> Iterator[None]:
     """A line when the call begins, and one when it ends; between the two it may fall into a trap."""
     place, mark = outside.present(), ctx.correlation_id or "none"
 
@@ -61,7 +61,7 @@ def _noted(ctx: StepContext) -> Iterator[None]:
         place.note(mark, call)
 
     note("begun")
-    breakers.strike(breakers.IN_ACTIVITY)
+    breakers.strike(point)
     try:
         yield
     finally:
@@ -79,7 +79,7 @@ def note(ctx: StepContext, value: Any = None, seconds: float = 0) -> Any:
 @activity(interruptible=False)
 def work(ctx: StepContext, seconds: float) -> int:
     """Work that is not interrupted."""
-    with _noted(ctx):
+    with _noted(ctx, breakers.IN_WORK):
         time.sleep(seconds)
     return ctx.attempt
 
@@ -157,7 +157,7 @@ approval = workflow("approval", step("asked", effect), wait("approved", "go"), s
 doomed = workflow(
     "doomed",
     step("first", effect, compensation=_UNDO),
-    *[step(f"slow_{n}", note, {"seconds": 0.15}, fuse=n % 2 == 0) for n in range(20)],
+    *[step(f"slow_{n}", note, {"seconds": 0.15}, fuse=n % 5 != 0) for n in range(20)],
     retry=_PATIENT,
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from fault_suite import needs
-from fault_suite.fault import Missed, Strike, fault
+from fault_suite.fault import Broken, Missed, Strike, fault
 from fault_suite.stack import Stack
 
 
@@ -25,9 +25,12 @@ def _off(stack: Stack, offset: str) -> Strike:
         stack.start_worker("worker-2", side="b").env = before
 
     stack.afterwards(mend)
+    time.sleep(stack.dead_after + 1)
     count = _calls(stack, node.children(), up)
     if not count:
         raise Missed("it did nothing")
+    if stack.value("SELECT count(*) FROM orchestrator.worker WHERE pid = :pid AND buried_at IS NOT NULL", pid=node.pid):
+        raise Broken("it was taken for dead, though it lives")
     return Strike(evidence=f"{count} calls under a clock that is off by {offset}", struck=struck, gone=time.monotonic())
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from fault_suite import needs
-from fault_suite.breakers import IN_ACTIVITY
+from fault_suite.breakers import IN_ACTIVITY, IN_WORK
 from fault_suite.fault import Broken, Strike, Tier, at_once, fault
 from fault_suite.stack import Node, Stack
 from orchestrator import fault_points
@@ -117,11 +117,13 @@ def _remove(group: os.PathLike[str]) -> None:
 
 @fault("3", "SIGSTOP of a worker until it is taken for dead, then SIGCONT", mixes=False, tier=Tier.QUICK)
 def zombie(stack: Stack) -> Strike:
-    node = stack.nodes["worker-1"]
-    victim = node.children()[0]
-    before = len(stack.outside.sprung(IN_ACTIVITY))
-    stack.outside.lay(IN_ACTIVITY, pid=victim, deed="stop")
-    stack.until(lambda: len(stack.outside.sprung(IN_ACTIVITY)) > before, "a child works", 20)
+    """In an activity that nothing interrupts: when it wakes up, it goes on to its settle."""
+    before = len(stack.outside.sprung(IN_WORK))
+    stack.outside.lay(IN_WORK, deed="stop")
+    stack.start_many("long-step", 4)
+    stack.until(lambda: len(stack.outside.sprung(IN_WORK)) > before, "a child works", 20)
+    victim, _ = stack.outside.sprung(IN_WORK)[-1]
+    node = next(node for node in stack.workers() if victim in node.children())
     everybody = [node.pid, *node.children()]
     struck = time.monotonic()
     boots = _boots(stack, node)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from fault_suite import needs
+from fault_suite import needs, republished
 from fault_suite.fault import Broken, Missed, Strike, Tier, fault
 from fault_suite.stack import Stack
 from orchestrator.ledger import database
@@ -18,8 +18,6 @@ AT_ONCE = 50
 BACKLOG, FULL_BACKLOG = 5_000, 50_000
 #: Executions that are started by one call.
 CHUNK = 2_500
-#: Share of a backlog that may be republished.
-SHARE = 0.01
 
 
 @fault("8a", "two beats, of which each fire is made by one")
@@ -67,44 +65,26 @@ def sweeps(stack: Stack) -> Strike:
     return Strike(evidence=evidence, struck=struck, gone=time.monotonic())
 
 
-_COUNT = (
-    "CREATE TABLE public.republished (execution uuid)",
-    """CREATE FUNCTION public.count_republished() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN INSERT INTO public.republished VALUES (NEW.execution_id); RETURN NULL; END $$""",
-    """CREATE TRIGGER count_republished AFTER UPDATE ON orchestrator.step FOR EACH ROW
-    WHEN (NEW.queue = 'slow' AND OLD.status = 'ready' AND NEW.status = 'ready' AND OLD.ready_xid <> NEW.ready_xid)
-    EXECUTE FUNCTION public.count_republished()""",
-)
-_FORGET = (
-    "DROP TRIGGER count_republished ON orchestrator.step",
-    "DROP FUNCTION public.count_republished",
-    "DROP TABLE public.republished",
-)
-
-
 def _backlog(stack: Stack, size: int, watched: float) -> Strike:
     """What waits behind a slow consumer was not lost, and is not to be published again. Sweeps are watched for some
     time; then more workers do the rest."""
     struck = time.monotonic()
-    for statement in _COUNT:
-        stack.execute(statement)
     stack.start_worker("slow", queues=["slow"], concurrency=1)
     stack.afterwards(lambda: stack.retire("slow"))
-    for begin in range(0, size, CHUNK):
-        stack.start_many("queued", min(CHUNK, size - begin))
-    waiting = stack.value(_WAITING)
-    if waiting < size / 2:
-        raise Missed(f"only {waiting} of {size} waited")
-    time.sleep(watched)
-    still = stack.value(_WAITING)
-    stack.start_worker("less-slow", queues=["slow"], concurrency=4)
-    stack.afterwards(lambda: stack.retire("less-slow"))
-    stack.until(lambda: not stack.value(_WAITING), "all are taken up", size / 20)
-    republished = stack.value("SELECT count(*) FROM public.republished")
-    for statement in _FORGET:
-        stack.execute(statement)
-    evidence = f"{waiting:,} waited, {still:,} after {watched:g} s; {republished} were published again"
-    if republished > size * SHARE:
+    with republished.counted(stack, queue="slow") as count:
+        for begin in range(0, size, CHUNK):
+            stack.start_many("queued", min(CHUNK, size - begin))
+        waiting = stack.value(_WAITING)
+        if waiting < size / 2:
+            raise Missed(f"only {waiting} of {size} waited")
+        time.sleep(watched)
+        still = stack.value(_WAITING)
+        stack.start_worker("less-slow", queues=["slow"], concurrency=4)
+        stack.afterwards(lambda: stack.retire("less-slow"))
+        stack.until(lambda: not stack.value(_WAITING), "all are taken up", size / 20)
+        again = count()
+    evidence = f"{waiting:,} waited, {still:,} after {watched:g} s; {again} were published again"
+    if again > size * republished.SHARE:
         raise Broken(evidence)
     return Strike(evidence=evidence, struck=struck, gone=time.monotonic())
 
