@@ -6,6 +6,7 @@ from typing import Protocol
 
 from redis import Redis
 from servers import RabbitMQ
+from servers.redis_server import RedisServer
 
 from orchestrator.embedded.server import Server
 
@@ -39,7 +40,8 @@ class _RedisView:
 
     def _client(self) -> Redis:
         assert self._broker is not None
-        return Redis.from_url(self._broker.url)
+        # By TLS, whose authority only the server knows.
+        return self._broker.client() if isinstance(self._broker, RedisServer) else Redis.from_url(self._broker.url)
 
     def length(self, queue: str) -> int:
         with self._client() as redis:

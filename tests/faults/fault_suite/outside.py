@@ -124,5 +124,7 @@ def _append(path: Path, line: dict[str, Any]) -> None:
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     if path.exists():
-        for line in path.read_text().splitlines():
+        # The last one may be half written at this moment.
+        whole, _, _ = path.read_text().rpartition("\n")
+        for line in whole.splitlines():
             yield json.loads(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from servers import Authority, PgBouncer, RabbitMQ, RedisTls, Sentinels
+from servers.sentinel import MASTER
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.engine import URL
 
@@ -185,10 +187,11 @@ class Stack:
                 return enter(RabbitMQ(folder))
             case "tls":
                 authority = Authority(self.folder / "authority")
-                self._authority = authority
+                self._broker_options = {"broker_ca": str(authority.certificate)}
                 return enter(RedisTls(folder, authority))
             case "sentinel":
                 self.sentinels = enter(Sentinels(folder))
+                self._broker_options = {"broker_options": {"master_name": MASTER}}
                 return None
             case _:
                 return enter(Broker(folder))
@@ -224,6 +227,8 @@ class Stack:
             "ORCHESTRATOR_MODULES": "fault_suite.workload",
             "ORCHESTRATOR_MAX_CRASHES": MAX_CRASHES,
         }
+        for name, value in self._broker_options.items():
+            found[f"ORCHESTRATOR_{name.upper()}"] = value if isinstance(value, str) else json.dumps(value)
         if self.choice.pooler and side:
             found["ORCHESTRATOR_POOLER"] = "true"
         if self.choice.mutant:
