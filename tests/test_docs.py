@@ -261,7 +261,9 @@ def test_the_operators_commands_of_the_guide_answer(tea: Place) -> None:
         "While you develop, `ORCHESTRATOR_DEV_MODE=1` gives changed content the next version by itself."
     ).commands
     looks = [command.replace("EXECUTION_ID", found) for command in operating()[3:]]
-    by_name, by_file, defined, published, failed, shown, events, verified = tea.each([*plan, *versions, *looks])
+    by_name, by_file, defined, published, failed, shown, events, verified, replayed = tea.each(
+        [*plan, *versions, *looks]
+    )
     assert "chord" in by_name
     assert by_file == by_name
     assert "changed" not in defined
@@ -271,6 +273,7 @@ def test_the_operators_commands_of_the_guide_answer(tea: Place) -> None:
     assert "step_retrying ask" in events  # the supplier was busy
     assert verified.count("✓") > 5
     assert "✗" not in verified
+    assert "no difference" in replayed
 
 
 def test_the_guarded_task_of_the_guide_is_carried_out_once_for_each_key(tea: Place, servers: Servers) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 FAILED: Final = 1
 #: `start --wait`: the execution ended without success.
 EXECUTION_FAILED: Final = 3
-#: `verify`, `demo`: something that must hold does not.
+#: `verify`, `replay`, `demo`: something that must hold does not.
 VIOLATED: Final = 4
 #: Ctrl-C, as shells count: 128 and the signal's number.
 INTERRUPTED: Final = 130
@@ -20,6 +20,6 @@ Exit codes:
   1    the orchestrator could not do what was asked; the message says why
   2    the command line is wrong
   3    start --wait: the execution ended without success
-  4    verify, demo: an invariant is violated
+  4    verify, replay, demo: an invariant is violated
   130  interrupted by Ctrl-C
 """

@@ -37,6 +37,7 @@ from orchestrator.cli.incidents import incidents_group
 from orchestrator.cli.logs import logs_command
 from orchestrator.cli.maintenance import maintenance_group
 from orchestrator.cli.new import new_command
+from orchestrator.cli.replay import replay_command
 from orchestrator.cli.schema import schema_command
 from orchestrator.cli.send import emit_command, send_command, signal_command
 from orchestrator.cli.start import start_command
@@ -95,6 +96,7 @@ for _command in (
     definitions_group,
     schema_command,
     verify_command,
+    replay_command,
     connectors_group,
     secrets_group,
 ):

@@ -19,6 +19,7 @@ from orchestrator.engine.control import Control
 from orchestrator.engine.handle import ExecutionHandle
 from orchestrator.engine.inbox import PATIENCE
 from orchestrator.engine.oversight import Oversight
+from orchestrator.engine.replay import Replays
 from orchestrator.engine.start import Options, Started, Target
 from orchestrator.errors import ExecutionNotFound, UnknownDefinition
 from orchestrator.ledger import database, definitions, views
@@ -33,7 +34,7 @@ class RunsSync(Protocol):
         """Call a function with the synchronous session or connection within."""
 
 
-class Service(Audited, Control, Oversight):
+class Service(Audited, Control, Oversight, Replays):
     """Starts executions, reaches, commands and oversees them, and finds them again."""
 
     @cached_property

@@ -31,7 +31,7 @@ WITH x AS (
            s.settled_at, s.output, s.error, s.exit, s.resume
     FROM x JOIN orchestrator.step s ON s.execution_id = x.forked_from
     WHERE s.path = ANY(CAST(:kept AS text[]))
-    RETURNING path, status, tenant, output
+    RETURNING path, status, tenant, output, error
 ), d AS (SELECT tenant, halt FROM x), n AS (
     {inserted("CAST(:successors AS jsonb)")} ON CONFLICT DO NOTHING RETURNING path, status, tenant
 ), a AS (
@@ -42,7 +42,8 @@ WITH x AS (
     INSERT INTO orchestrator.event (execution_id, tenant, type, path, data)
     SELECT id, tenant, 'execution_running', NULL, {BY} || jsonb_build_object('forked_from', forked_from) FROM x
     UNION ALL SELECT CAST(:execution AS uuid), tenant, 'step_' || status, path,
-                     jsonb_build_object('output', output, 'copied', true) FROM k
+                     jsonb_build_object('output', output, 'copied', true)
+                     || CASE WHEN error IS NULL THEN '{{}}' ELSE jsonb_build_object('error', error) END FROM k
     UNION ALL SELECT CAST(:execution AS uuid), tenant, 'step_' || status, path, NULL FROM n
 )
 SELECT id FROM x

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import Engine, make_url, text
@@ -328,6 +329,67 @@ def test_a_violated_claim_exits_with_4_and_names_what_was_found(cli: Cli, databa
     assert code == 4
     assert f"step sign of execution {execution}" in out
     assert cli("verify")[0] == 0
+
+
+#: field -> what somebody does to the ledger behind our back, and the words that tell of it.
+TAMPERING = {
+    "status": (
+        "UPDATE orchestrator.step SET status = 'skipped' WHERE execution_id = :id AND path = 'sign'",
+        "sign: status is 'skipped', and by its events 'succeeded'",
+    ),
+    "attempt": (
+        "UPDATE orchestrator.step SET attempt = 5 WHERE execution_id = :id AND path = 'sign'",
+        "sign: attempt is 5, and by its events 1",
+    ),
+    "output": (
+        "UPDATE orchestrator.execution SET output = '7' WHERE id = :id",
+        "the execution: output is 7, and by its events",
+    ),
+    "row": (
+        "DELETE FROM orchestrator.step WHERE execution_id = :id AND path = 'sign'",
+        "sign: step is None, and by its events 'succeeded'",
+    ),
+    "lost event": (
+        "DELETE FROM orchestrator.event WHERE execution_id = :id AND path = 'sign' AND type = 'step_succeeded'",
+        "sign: status is 'succeeded', and by its events 'running'",
+    ),
+    "changed event": (
+        "UPDATE orchestrator.event SET type = 'step_failed' WHERE execution_id = :id AND type = 'step_succeeded'",
+        "sign: status is 'succeeded', and by its events 'failed'",
+    ),
+    "event too many": (
+        "INSERT INTO orchestrator.event (execution_id, tenant, type, path) VALUES (:id, '', 'step_started', 'sign')",
+        "sign: step_started may not follow succeeded",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", TAMPERING)
+def test_what_a_history_says_otherwise_than_its_rows_is_told(cli: Cli, what: str) -> None:
+    execution, others = greet(cli)["id"], greet(cli)["id"]
+    statement, told = TAMPERING[what]
+    code, out, _ = cli("replay", execution)
+    assert (code, "no difference" in out) == (0, True)
+    with cli.engine.connect() as connection:
+        connection.execute(text(statement), {"id": execution})
+    code, out, _ = cli("replay", execution)
+    assert (code, told in " ".join(out.split())) == (4, True), out
+    code, out, _ = cli("replay", "--all", "--json")
+    found = {one["execution_id"]: one["differences"] for one in map(json.loads, out.splitlines())}
+    assert code == 4
+    assert found[execution]
+    assert not found[others]
+    with cli.engine.connect() as connection:
+        for table in ("step", "event"):
+            connection.execute(text(f"DELETE FROM orchestrator.{table} WHERE execution_id = :id"), {"id": execution})
+        connection.execute(text("DELETE FROM orchestrator.execution WHERE id = :id"), {"id": execution})
+    assert cli("replay", "--all")[0] == 0
+
+
+def test_what_is_replayed_must_be_said_and_be_there(cli: Cli) -> None:
+    assert cli("replay")[0] == cli("replay", str(uuid4()), "--all")[0] == 2
+    code, _, err = cli("replay", missing := str(uuid4()))
+    assert (code, missing in err) == (1, True)
 
 
 def test_migrating_again_changes_nothing(cli: Cli) -> None:

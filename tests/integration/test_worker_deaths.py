@@ -58,6 +58,7 @@ def test_a_step_whose_process_is_killed_runs_again_at_once(site: Site, pair: tup
 def test_a_death_after_the_broker_was_away_is_noticed_as_soon(site: Site, pair: tuple[WorkerNode, WorkerNode]) -> None:
     """With each connection that is lost Celery forgets its timers, and hooks its own functions into the pool anew."""
     site.servers.broker.restart()
+    site.forget_connections()
     assert [site.start("quick").result(30) for _ in range(4 * SLOTS)] == [1] * 4 * SLOTS
     for _ in pair:
         handle = site.start("held", {"attempts": 1})
@@ -78,6 +79,7 @@ def test_a_death_while_the_broker_is_away_is_noticed_too(site: Site, pair: tuple
         eventually(lambda: site.events(handle, "step_released"), "the claim is given back", SOON)
     finally:
         site.servers.broker.start()
+    site.forget_connections()
     assert handle.result(30) == 7
     settled_once(site, handle)
 

@@ -310,8 +310,8 @@ def _keys_once(evidence: Evidence) -> Violations:
     for found in evidence.executions.values():
         if found.key:
             kept[found.key].add(found.id)
-    for name, ids in (told | kept).items():
-        everybody = ids | kept[name]
+    for name in told.keys() | kept.keys():
+        everybody = told[name] | kept[name]
         if len(everybody) > 1:
             yield f"key {name} has the executions {', '.join(sorted(everybody))}"
 

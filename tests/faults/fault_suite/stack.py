@@ -30,6 +30,7 @@ from orchestrator.embedded import Process, Processes
 from orchestrator.embedded.broker import Broker
 from orchestrator.embedded.postgres import Postgres
 from orchestrator.embedded.server import Server
+from orchestrator.engine.replay import PAGE, replayed
 from orchestrator.ledger import figures
 from orchestrator.ledger.migrate import migrate
 
@@ -389,7 +390,12 @@ class Stack:
 
     def differences(self, mark: str) -> list[str]:
         """What the histories of a load's executions say otherwise than their rows."""
-        return []
+        ids = [str(row[0]) for row in self.execute(_OF, mark=mark)]
+        found = list[str]()
+        for begin in range(0, len(ids), PAGE):
+            for one in replayed(self.engine, ids[begin : begin + PAGE]):
+                found += [f"{one.execution_id}: {difference}" for difference in one.differences]
+        return found
 
     def unfinished_of(self, definition: str) -> int:
         """Those of one workflow, in the load that is carried at the moment."""
@@ -409,6 +415,7 @@ class Stack:
 _UNFINISHED = """
 SELECT count(*) FROM orchestrator.execution WHERE correlation_id = :mark AND settled_at IS NULL
 """
+_OF = "SELECT id FROM orchestrator.execution WHERE correlation_id = :mark"
 _UNSIGNALLED = """
 SELECT x.id FROM orchestrator.execution x JOIN orchestrator.step s ON s.execution_id = x.id
 WHERE x.correlation_id = :mark AND x.settled_at IS NULL AND s.awaits = 'signal'

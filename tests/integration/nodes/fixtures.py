@@ -18,7 +18,9 @@ def site(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with Processes(tmp_path_factory.mktemp("site"), grace=5) as processes:
         site = Site(servers, processes)
         yield site
+        told = site.differences()
         site.close()
+        assert not told, "\n".join(["histories do not fold to their rows:", *told])
 
 
 @pytest.fixture(scope="module")

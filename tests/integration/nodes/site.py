@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from kombu import pools
 from sqlalchemy import create_engine, make_url, text
 
 from nodes.amqp_broker import AmqpBroker
@@ -24,6 +25,7 @@ from nodes.waiting import PATIENCE, eventually
 from nodes.witness import VARIABLE, Call, Witness
 from orchestrator import ExecutionHandle, Orchestrator
 from orchestrator.embedded import Processes, Servers
+from orchestrator.engine.replay import replayed_all
 from orchestrator.ledger import database, views
 from orchestrator.ledger.migrate import migrate
 
@@ -101,6 +103,13 @@ class Site:
         self._own.dispose()
         self.orchestrator.app.close()
         self.broker.close()
+
+    def forget_connections(self) -> None:
+        """Have the test process make new connections to the broker, which has ended those it had."""
+        app = self.orchestrator.app
+        pools.reset()
+        # Celery keeps what kombu has just closed.
+        app._pool = app.amqp._producer_pool = None
 
     def traffic(self, *, doubling: bool = False) -> Traffic:
         """A recorder of messages, to be entered."""
@@ -239,6 +248,11 @@ class Site:
     def events(self, handle: ExecutionHandle, kind: str) -> list[dict[str, Any]]:
         """Events of one type."""
         return [event for event in handle.events() if event["type"] == kind]
+
+    def differences(self) -> list[str]:
+        """What the history of any execution of the whole session says otherwise than its rows."""
+        found = replayed_all(self.orchestrator.core.database)
+        return [f"{one.execution_id} {difference}" for one in found for difference in one.differences]
 
     def boot_id(self, node: WorkerNode) -> str | None:
         """The boot id under which a node lives now; None when it has none."""

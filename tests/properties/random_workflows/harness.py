@@ -146,7 +146,8 @@ def attempt(
 def broken_claims(site: Site, *, final: bool = True) -> list[str]:
     """What the ledger as a whole says against itself."""
     with site.orchestrator.core.database.connect() as connection:
-        return [f"{found.name}: {found.sample}" for found in verify.verify(connection, final=final) if not found.ok]
+        broken = [f"{found.name}: {found.sample}" for found in verify.verify(connection, final=final) if not found.ok]
+    return broken + [f"history and rows of {difference}" for difference in site.differences()]
 
 
 def _start(site: Site, examples: Sequence[Example], seed: str, times: int) -> list[list[str]]:

@@ -1,0 +1,284 @@
+"""The fault suite's own parts: what it measures, what its proxy does to a connection, and what its checker notices."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import fault_suite.faults  # noqa: F401 - registers them
+import pytest
+from fault_suite import mutants, scenario
+from fault_suite.checker import INVARIANTS, Effect, Event, Evidence, Found, Step, check
+from fault_suite.fault import FAULTS
+from fault_suite.outside import Answer, Call, Outside
+from fault_suite.proxy import Proxy
+from fault_suite.rates import recovery
+from fault_suite.workload import ENDS
+
+# Rates.
+
+
+def steady(begin: float, end: float, rate: float) -> list[float]:
+    """Calls at an even pace."""
+    return [begin + n / rate for n in range(int((end - begin) * rate))]
+
+
+def test_a_rate_that_breaks_down_is_back_when_it_stays_back() -> None:
+    times = [*steady(0, 10, 50), *steady(13, 20, 50)]
+    found = recovery(times, begin=0, struck=10, gone=11, end=20)
+    assert found.before == pytest.approx(50, rel=0.05)
+    assert found.lowest == 0
+    assert found.seconds == pytest.approx(2, abs=0.2)
+
+
+def test_a_rate_that_never_comes_back_is_told() -> None:
+    times = [*steady(0, 10, 50), *steady(10, 20, 30)]
+    assert recovery(times, begin=0, struck=10, gone=10, end=20).seconds is None
+
+
+def test_a_rate_that_never_broke_down_is_back_at_once() -> None:
+    assert recovery(steady(0, 20, 50), begin=0, struck=10, gone=10, end=20).seconds == pytest.approx(0, abs=0.2)
+
+
+def test_a_breakdown_that_comes_late_counts() -> None:
+    times = [*steady(0, 12, 50), *steady(15, 25, 50)]
+    assert recovery(times, begin=0, struck=10, gone=10, end=25).seconds == pytest.approx(5, abs=0.2)
+
+
+# The proxy.
+
+
+@contextmanager
+def echo() -> Iterator[int]:
+    """A server on loopback that sends back what it gets; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve(connection: socket.socket) -> None:
+            with connection:
+                try:
+                    while data := connection.recv(65536):
+                        connection.sendall(data)
+                except OSError:
+                    return
+
+        def accept() -> None:
+            try:
+                while True:
+                    threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+            except OSError:
+                return
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def proxy() -> Iterator[Proxy]:
+    with echo() as port, Proxy(port) as running:
+        yield running
+
+
+def line(proxy: Proxy) -> socket.socket:
+    found = socket.create_connection(("127.0.0.1", proxy.port), timeout=5)
+    assert asked(found, b"hello") == b"hello"
+    return found
+
+
+def asked(client: socket.socket, data: bytes) -> bytes:
+    client.sendall(data)
+    answer = b""
+    while len(answer) < len(data):
+        answer += (piece := client.recv(65536))
+        if not piece:
+            break
+    return answer
+
+
+def test_a_good_network_carries_everything_in_pieces_too(proxy: Proxy) -> None:
+    proxy.latency, proxy.slice = 0.001, 7
+    data = bytes(range(256)) * 20
+    with line(proxy) as client:
+        assert asked(client, data) == data
+
+
+def test_a_half_open_connection_carries_nothing_and_stands(proxy: Proxy) -> None:
+    with line(proxy) as client, line(proxy) as other:
+        assert proxy.half_open(new=False) == 2
+        client.settimeout(0.3)
+        client.sendall(b"is anybody there?")
+        with pytest.raises(TimeoutError):
+            client.recv(1)
+        with line(proxy) as new:
+            assert asked(new, b"yes") == b"yes"
+        proxy.heal()
+        other.settimeout(5)
+        with pytest.raises(ConnectionResetError):
+            other.recv(1)
+
+
+def test_a_cut_network_resets_who_was_there_and_takes_nobody(proxy: Proxy) -> None:
+    with line(proxy) as client:
+        assert proxy.cut() == 1
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    with pytest.raises(ConnectionError), socket.create_connection(("127.0.0.1", proxy.port), timeout=5) as late:
+        late.sendall(b"hello")
+        if late.recv(1) == b"":
+            raise ConnectionError
+    proxy.heal()
+    line(proxy).close()
+
+
+def test_an_answer_is_lost_after_the_server_has_heard(proxy: Proxy) -> None:
+    proxy.lose_answers(b"COMMIT", 1)
+    with line(proxy) as client:
+        client.sendall(b"COMMIT")
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    assert proxy.struck_so_far == 1
+    line(proxy).close()
+
+
+# Traps.
+
+
+def test_of_several_who_come_one_springs_a_trap(tmp_path: Path) -> None:
+    outside = Outside(tmp_path)
+    outside.lay("claimed")
+    assert [outside.spring("claimed"), outside.spring("claimed")] == ["kill", None]
+    outside.lay("claimed", pid=1)
+    assert outside.spring("claimed") is None, "it is laid for another process"
+    assert len(outside.sprung("claimed")) == 1
+
+
+# The checker.
+
+
+def good() -> Found:
+    """A saga that was undone as it should be."""
+    steps = {
+        "one": Step("succeeded", None, True),
+        "two": Step("succeeded", None, True),
+        "undo:two": Step("succeeded", "two", True),
+        "undo:one": Step("succeeded", "one", True),
+    }
+    events, calls = [], []
+    for number, path in enumerate(steps):
+        name = path.removeprefix("undo:")
+        events += [
+            Event(number * 2, "step_started", path, 1, number),
+            Event(number * 2 + 1, "step_succeeded", path, 1, number + 0.5),
+        ]
+        for phase, at in (("begun", float(number)), ("ended", number + 0.5)):
+            undo = path != name
+            calls.append(Call(execution="x", path=path, attempt=1, undo=undo, phase=phase, pid=7, at=at))
+    effects = [Effect(1, "one", 1, False), Effect(2, "two", 1, False)]
+    effects += [Effect(3, "two", 1, True), Effect(4, "one", 1, True)]
+    found = Found(id="x", definition="saga", status="compensated", key="k", error=None)
+    found.steps, found.events, found.effects, found.calls = steps, events, effects, calls
+    return found
+
+
+def broken(found: Found, *answers: Answer, claims: dict[str, list[str]] | None = None) -> set[str]:
+    """Names of the invariants that do not hold."""
+    told = [Answer(kind="started", definition="saga", execution="x", key="k", at=0.0), *answers]
+    evidence = Evidence(executions={"x": found}, answers=told, claims=claims or {}, differences=[])
+    return {name for name, violations in check(evidence).items() if violations}
+
+
+def test_nothing_is_wrong_with_what_is_right() -> None:
+    assert broken(good()) == set()
+
+
+def test_each_wrong_is_noticed() -> None:
+    found = good()
+    found.status = "compensating"
+    assert "every acknowledged start reaches a final state" in broken(found)
+    found = good()
+    found.status = "failed"
+    assert "every execution ends as its definition says" in broken(found)
+    found = good()
+    found.steps["two"] = Step("running", None, True)
+    assert "nothing is left open or claimed" in broken(found)
+    found = good()
+    found.effects.append(Effect(5, "one", 2, True))
+    assert "no transactional effect twice" in broken(found)
+    found = good()
+    found.effects.pop()
+    assert {"effects and records are the same", "compensations in reverse order, all of them"} <= broken(found)
+    found = good()
+    found.events.append(Event(99, "step_succeeded", "one", 1, 9.0))
+    assert {"no step settled twice", "no settle by a fenced owner"} & broken(found) == {"no step settled twice"}
+    found = good()
+    found.events.insert(1, Event(0, "step_started", "one", 2, 0.1))
+    assert {"one attempt at a time has a step", "no settle by a fenced owner"} <= broken(found)
+    found = good()
+    found.calls.append(Call(execution="x", path="one", attempt=1, undo=False, phase="begun", pid=8, at=0.2))
+    assert "no attempt in two processes" in broken(found)
+    found = good()
+    found.calls = [
+        Call(execution="x", path="one", attempt=1, undo=False, phase=phase, pid=9, at=at)
+        for phase, at in (("begun", 0.0), ("ended", 2.2))
+    ] + found.calls[2:]
+    assert "no compensation while a forward attempt lives" in broken(found)
+    found = good()
+    found.effects[2:] = [Effect(3, "one", 1, True), Effect(4, "two", 1, True)]
+    assert "compensations in reverse order, all of them" in broken(found)
+    assert "one execution for each idempotency key" in broken(
+        good(), Answer(kind="started", definition="saga", execution="y", key="k", at=1.0)
+    )
+    assert "the ledger agrees with itself" in broken(good(), claims={"a claim": ["found"]})
+
+
+def test_a_step_that_starts_after_a_cancellation_is_noticed() -> None:
+    told = Answer(kind="cancelled", execution="x", at=9.0, database_at=0.9)
+    assert "no step started after a cancellation" in broken(good(), told)
+    told = Answer(kind="cancelled", execution="x", at=9.0, database_at=1.1)
+    assert "no step started after a cancellation" not in broken(good(), told)
+
+
+def test_a_join_that_fires_twice_or_early_is_noticed() -> None:
+    fan = Found(id="x", definition="fan", status="succeeded", key="k", error=None)
+    fan.events = [Event(n, "step_ready", "join", None, 0.0) for n in (1, 2)]
+    assert "joins fire once, after all their parts" in broken(fan)
+    fan.events = [Event(1, "step_ready", "join", None, 0.0)]
+    fan.calls = [Call(execution="x", path="join", attempt=1, undo=False, phase="begun", pid=7, at=1.0)]
+    assert "joins fire once, after all their parts" in broken(fan)
+
+
+# What there is.
+
+
+def test_faults_have_numbers_of_their_own_and_workflows_an_end() -> None:
+    numbers = [fault.number for fault in FAULTS]
+    assert len(numbers) == len(set(numbers))
+    assert {number.rstrip("abcdefghijklmnop") for number in numbers} == {str(n) for n in range(1, 13)}
+    assert sum(fault.mixes for fault in FAULTS) >= 8
+    assert all(ENDS.values())
+
+
+def test_each_mutant_is_meant_for_a_fault_and_a_claim_that_there_are() -> None:
+    assert len(mutants.MUTANTS) >= 10
+    known = {fault.number for fault in FAULTS} | {"none"}
+    beside = (scenario.OWN, scenario.AGAIN, scenario.REPEATED)
+    for mutant in mutants.MUTANTS.values():
+        assert mutant.fault in known
+        assert any(mutant.caught_by in name for name in (*INVARIANTS, *beside))
+
+
+def test_each_mutant_still_finds_what_it_breaks() -> None:
+    """Each in a process of its own: what it does to the engine stays."""
+    path = os.pathsep.join(str(folder) for folder in (Path(__file__).parent, Path(__file__).parents[1]))
+    given = {"PYTHONPATH": path, "ORCHESTRATOR_DATABASE_URL": "postgresql+psycopg://x/y"}
+    argv = [sys.executable, "-c", "import fault_suite.mutants"]
+    tried = {
+        name: subprocess.Popen(argv, env=os.environ | given | {mutants.VARIABLE: name}) for name in mutants.MUTANTS
+    }
+    assert {name: process.wait(60) for name, process in tried.items()} == dict.fromkeys(tried, 0)
