@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     max_crashes: PositiveInt = 3
     #: Connectors by name: the path of a YAML or JSON file, or JSON text. Secrets in it are references.
     connectors: Annotated[str | dict[str, Any] | None, NoDecode] = None
-    #: Keys that encrypt the ledger's secrets, comma-separated; the first encrypts, all decrypt.
+    #: Keys that encrypt the ledger's secrets and seal secret fields, comma-separated; the first encrypts, all decrypt.
     secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     #: Private networks that definitions may reach by HTTP, comma-separated, such as 10.1.0.0/16.
     http_allow_networks: Annotated[tuple[str, ...], NoDecode] = ()

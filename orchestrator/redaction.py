@@ -1,7 +1,8 @@
 """Keeps secrets out of what is written down: every secret that this process has read is masked wherever it turns up.
 
-`remember` is called by whoever resolves a secret. From then on `redact` masks it in text (errors, tracebacks),
-`redact_json` in what goes into the ledger, and a filter on every log handler in the log.
+`remember` is called by whoever resolves a secret, and a `Masking` holds one for as long as an attempt lasts. Then
+`redact` masks it in text (errors, tracebacks), `redact_json` in what goes into the ledger, and a filter on every
+log handler in the log.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import base64
 import json
 import logging
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote, urlsplit
@@ -27,6 +29,9 @@ class _Known:
     """What is masked, longest first, so that no part of a secret is left beside its mask."""
 
     texts: tuple[str, ...] = ()
+    #: Those that are masked for ever, and how many ask for each of the others.
+    kept: set[str] = set()  # noqa: RUF012 - one for the process
+    passing: Counter[str] = Counter()  # noqa: RUF012
     lock = threading.Lock()
 
 
@@ -39,8 +44,36 @@ def remember(secret: str) -> None:
     the password and the path. Also sees that every log handler there is by now masks."""
     found = {form for form in _forms(secret) if len(form) >= SHORTEST}
     with _Known.lock:
-        _Known.texts = tuple(sorted({*_Known.texts, *found}, key=len, reverse=True))
+        _Known.kept |= found
+        _Known.texts = _longest_first()
     _protect_logs()
+
+
+class Masking:
+    """Masks what it is told of until it is closed, as `remember` does for ever: an attempt's own secrets."""
+
+    def __init__(self) -> None:
+        self._forms: set[str] = set()
+
+    def add(self, secret: str) -> None:
+        """Mask a secret from now on."""
+        new = {form for form in _forms(secret) if len(form) >= SHORTEST} - self._forms
+        self._forms |= new
+        with _Known.lock:
+            _Known.passing.update(new)
+            _Known.texts = _longest_first()
+        _protect_logs()
+
+    def found_in(self, text: str) -> bool:
+        """Whether a text holds one of its secrets, of 8 characters or more."""
+        return any(form in text for form in self._forms if len(form) >= SHORTEST_IN_DATA)
+
+    def close(self) -> None:
+        """Mask them no longer, unless others ask for it."""
+        with _Known.lock:
+            _Known.passing -= Counter(self._forms)
+            _Known.texts = _longest_first()
+        self._forms = set()
 
 
 def redact(text: str) -> str:
@@ -94,6 +127,11 @@ def _protect_logs() -> None:
     for handler in handlers:
         if _FILTER not in handler.filters:
             handler.addFilter(_FILTER)
+
+
+def _longest_first() -> tuple[str, ...]:
+    """What is masked by now; the caller holds the lock."""
+    return tuple(sorted({*_Known.kept, *_Known.passing}, key=len, reverse=True))
 
 
 def _forms(secret: str) -> Iterator[str]:

@@ -20,6 +20,7 @@ FLOORS = {
     "spelling": 0,
     "durations": 0,
     "redaction": 0,
+    "sealed": 0,
     "fault_points": 0,
     "model": 1,
     "expressions": 1,
@@ -38,7 +39,18 @@ FLOORS = {
     "cli": 8,
 }
 #: Floor 0 files may know errors and nothing else of ours; everybody may know floor 0.
-GROUND = {"errors", "config", "clock", "telemetry", "current", "spelling", "durations", "redaction", "fault_points"}
+GROUND = {
+    "errors",
+    "config",
+    "clock",
+    "telemetry",
+    "current",
+    "spelling",
+    "durations",
+    "redaction",
+    "sealed",
+    "fault_points",
+}
 
 
 def modules(top: str) -> Iterator[tuple[Path, ast.Module]]:

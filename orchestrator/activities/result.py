@@ -11,6 +11,7 @@ from typing import Any, get_origin, get_type_hints
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 
 from orchestrator.errors import PayloadError
+from orchestrator.model.payload import canonical
 
 #: Validating these would give a generator in place of the value.
 _LAZY = (collections.abc.Iterable, collections.abc.Iterator, collections.abc.Generator)
@@ -36,6 +37,17 @@ class ResultType:
             raise PayloadError(
                 f"activity {self._activity} returned what its annotation does not allow: {problems}; mend one of them"
             ) from None
+
+    @cached_property
+    def secret_schema(self) -> dict[str, Any] | None:
+        """The annotation's JSON Schema if it marks fields as secret, as a SecretStr is; None otherwise."""
+        if self._adapter is None:
+            return None
+        try:
+            schema = self._adapter.json_schema()
+        except PydanticUserError:
+            return None
+        return schema if '"writeOnly":true' in canonical(schema) else None
 
     @cached_property
     def _adapter(self) -> TypeAdapter[Any] | None:

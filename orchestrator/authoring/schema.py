@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
-from jsonschema import Draft202012Validator, SchemaError
+from jsonschema import Draft202012Validator, SchemaError, ValidationError
 from jsonschema.protocols import Validator
-from jsonschema.validators import validator_for
+from jsonschema.validators import extend, validator_for
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012, specification_with
 
+from orchestrator.authoring.secret_fields import secret_fields
 from orchestrator.errors import InvalidInput
 from orchestrator.model.payload import canonical
+from orchestrator.sealed import is_sealed
 
 #: So many violations are listed, each cut to so many characters: a list of 10,000 wrong items is one mistake.
 _MOST, _LONGEST = 20, 200
+#: Keywords whose messages show names, and no data.
+_TELLING = frozenset({"required", "additionalProperties"})
 #: Keywords whose values are data.
 _DATA = frozenset({"const", "default", "enum", "examples"})
 
 
 def validate(value: Any, schema: dict[str, Any], what: str) -> None:
     """Check a value against a schema; `format` is an annotation, as the standard's default is.
+
+    A sealed value was checked before it was sealed, and fits. The error of a schema with secrets shows no data.
 
     Args:
         what: names the value in the error, such as "input of order".
@@ -37,7 +43,8 @@ def validate(value: Any, schema: dict[str, Any], what: str) -> None:
     except Unresolvable as error:
         raise InvalidInput(f"{what} cannot be checked: its schema refers to {error.ref}, which is not in it") from None
     if errors:
-        lines = [f"{error.json_path}: {_shortened(error.message)}" for error in errors[:_MOST]]
+        told = _without_data if secret_fields(schema) is not None else _told
+        lines = [f"{error.json_path}: {_shortened(told(error))}" for error in errors[:_MOST]]
         if len(errors) > _MOST:
             lines.append(f"and {len(errors) - _MOST} more")
         raise InvalidInput(f"{what} does not fit its schema: {'; '.join(lines)}")
@@ -68,8 +75,30 @@ def schema_problems(schema: dict[str, Any]) -> list[str]:
 @lru_cache(maxsize=256)
 def _validator(schema_text: str) -> Validator:
     schema = json.loads(schema_text)
+    kind = validator_for(schema, default=Draft202012Validator)
+    tolerant: Any = extend(kind, {keyword: _unless_sealed(check) for keyword, check in kind.VALIDATORS.items()})  # type: ignore[no-untyped-call]
     # An empty registry: the library's own would fetch references from the network.
-    return validator_for(schema, default=Draft202012Validator)(schema, registry=Registry())
+    made: Validator = tolerant(schema, registry=Registry())
+    return made
+
+
+def _unless_sealed(check: Callable[..., Any]) -> Callable[..., Iterator[ValidationError]]:
+    def checked(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+        if not is_sealed(instance):
+            yield from check(validator, value, instance, schema) or ()
+
+    return checked
+
+
+def _told(error: ValidationError) -> str:
+    return str(error.message)
+
+
+def _without_data(error: ValidationError) -> str:
+    """Names what is violated by the schema's words alone; the message itself would show what was given."""
+    if error.validator in _TELLING:
+        return str(error.message)
+    return f"it does not satisfy {error.validator}: {json.dumps(error.validator_value, ensure_ascii=False)}"
 
 
 def _references(schema: Any) -> Iterator[str]:

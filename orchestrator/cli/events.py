@@ -20,6 +20,7 @@ from orchestrator.cli.timeline import name
 from orchestrator.errors import ExecutionNotFound
 from orchestrator.ledger import views
 from orchestrator.model.state import FINAL_EXECUTIONS
+from orchestrator.sealed import shown
 
 #: Seconds between looks at the history.
 _POLL = 0.25
@@ -73,6 +74,6 @@ def _since(connection: Connection, execution_id: str, after: int) -> Iterator[di
 def _print(out: Console, event: Mapping[str, Any]) -> None:
     where = f" {escape(name(event['path']))}" if event["path"] else ""
     attempt = f" [dim]attempt {event['attempt']}[/]" if event["attempt"] else ""
-    data = f"  [dim]{escape(json.dumps(event['data'], ensure_ascii=False))}[/]" if event["data"] else ""
+    data = f"  [dim]{escape(json.dumps(shown(event['data']), ensure_ascii=False))}[/]" if event["data"] else ""
     at = event["at"].astimezone()
     out.print(f"[dim]{at:%H:%M:%S.%f}[/]  {event['type']}{where}{attempt}{data}", soft_wrap=True)

@@ -21,6 +21,7 @@ from orchestrator.config import load
 from orchestrator.errors import ExecutionNotFound
 from orchestrator.ledger import views
 from orchestrator.ledger.selection import selected
+from orchestrator.sealed import shown
 
 #: So many steps are shown to people; a loop may have thousands.
 _MOST = 100
@@ -98,8 +99,8 @@ def _print_head(out: Console, row: Mapping[str, Any]) -> None:
         ("key", row["idempotency_key"]),
         ("correlation id", row["correlation_id"]),
         ("labels", row["labels"] or None),
-        ("input", row["input"]),
-        ("output", row["output"]),
+        ("input", shown(row["input"])),
+        ("output", shown(row["output"])),
         ("error", row["error"]),
     ):
         if value is not None:
@@ -137,7 +138,7 @@ def _result(step: Mapping[str, Any]) -> str:
     error = step["error"]
     if error is not None and step["status"] != "succeeded":
         return f"[red]{escape(_shortened(_told(error), _SHORT))}[/]"
-    output = step["output"]
+    output = shown(step["output"])
     return "" if output is None else f"[dim]{escape(_shortened(json.dumps(output, ensure_ascii=False), _SHORT))}[/]"
 
 

@@ -48,7 +48,7 @@ def start_child(core: Core, connection: Connection, tenant: str, held: Claim, st
         correlation_id=held.execution_id,
         parent=None if start.detached else (held.execution_id, held.path),
     )
-    new = starting.prepare(target, start.input, options, core.settings.max_payload)
+    new = starting.prepare(target, start.input, options, core.settings.max_payload, core.seals)
     started = starting.insert(connection, target, [new])
     controls.pause_with_parent(connection, new.id)
     starting.publisher(core, target, started)()

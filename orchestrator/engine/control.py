@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from orchestrator.authoring.schema import validate
 from orchestrator.compiler.graph import Graph
 from orchestrator.compiler.reopen import undo_again
 from orchestrator.engine import reopen
@@ -147,10 +146,12 @@ class Control(Inbox):
                 it is a choice, and the output names none of its cases.
             PayloadError: the output does not fit.
         """
-        by, text = By(actor=actor, reason=reason), self._encoded(output, f"output of step {path}")
+        by, what = By(actor=actor, reason=reason), f"output of step {path}"
+        self._encoded(output, what)
 
         def act(connection: Connection) -> None:
             standing = require(connection, execution_id)
+            text = self._admitted(standing.tenant, output, what)
             if standing.status not in RETRYABLE:
                 self._complete(connection, execution_id, path, text, by=by)
                 return
@@ -172,9 +173,11 @@ class Control(Inbox):
                 it is a choice, and the output names none of its cases.
             PayloadError: the output does not fit.
         """
-        by, text = By(actor=actor, reason=reason), self._encoded(output, f"output of step {path}")
+        by, what = By(actor=actor, reason=reason), f"output of step {path}"
+        self._encoded(output, what)
 
         def act(connection: Connection) -> None:
+            text = self._admitted(require(connection, execution_id).tenant, output, what)
             self._complete(connection, execution_id, path, text, by=by)
 
         self._persist(act)
@@ -266,10 +269,9 @@ class Control(Inbox):
     def _other_input(self, connection: Connection, execution_id: str, given: Any) -> str | None:
         if given is UNCHANGED:
             return None
-        graph = self._graph(connection, require(connection, execution_id))
-        if graph.definition.input_schema is not None:
-            validate(given, graph.definition.input_schema, f"input of {graph.name}")
-        return self._encoded(given, f"input of {graph.name}")
+        standing = require(connection, execution_id)
+        graph = self._graph(connection, standing)
+        return self._admitted(standing.tenant, given, f"input of {graph.name}", graph.definition.input_schema)
 
     def _graph(self, connection: Connection, standing: Standing) -> Graph:
         return self.core.graphs.get(connection, standing.definition_id)

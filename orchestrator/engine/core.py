@@ -10,6 +10,7 @@ from orchestrator.config import Settings
 from orchestrator.dispatch.publish import Publisher
 from orchestrator.errors import UnknownDefinition
 from orchestrator.ledger import definitions
+from orchestrator.ledger.seals import Seals
 
 
 class Graphs:
@@ -42,4 +43,5 @@ class Core:
         self.settings = settings
         self.database = database
         self.publisher = publisher
+        self.seals = Seals(settings.secret_keys)
         self.graphs = Graphs(settings.default_queue, publisher.route)

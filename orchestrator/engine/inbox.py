@@ -10,9 +10,11 @@ from sqlalchemy import Connection
 
 from orchestrator.engine import machine, signal
 from orchestrator.engine import start as starting
+from orchestrator.engine.admission import admit
 from orchestrator.engine.advance import advance_many
 from orchestrator.engine.core import Core
 from orchestrator.engine.handle import ExecutionHandle
+from orchestrator.engine.signal import admitted
 from orchestrator.engine.start import Options, Target
 from orchestrator.errors import ExecutionNotFound, SignalRefused
 from orchestrator.kinds.machine import Event
@@ -58,7 +60,7 @@ class Inbox(ABC):
             InvalidInput, PayloadError: the payload does not fit.
             ExecutionNotFound, SignalRefused: there is no such execution, or it has ended.
         """
-        text = self._encoded(payload, f"payload of signal {name}")
+        self._encoded(payload, f"payload of signal {name}")
         signal_id = str(new_id())
 
         def send(connection: Connection) -> bool | None:
@@ -68,7 +70,7 @@ class Inbox(ABC):
                 execution_id,
                 signal_id=signal_id,
                 name=name,
-                payload=text,
+                payload=payload,
                 dedup_id=id,
                 actor=actor,
             )
@@ -93,7 +95,9 @@ class Inbox(ABC):
         Returns:
             False when the id was known.
         """
-        text = self._encoded(payload, f"payload of event {name}")
+        whose, what = tenant or self.core.settings.tenant, f"payload of event {name}"
+        # No schema says what of it is secret: it is for whoever waits.
+        text = self._admitted(whose, payload, what)
         signal_id = str(new_id())
 
         def send(connection: Connection) -> bool:
@@ -101,7 +105,7 @@ class Inbox(ABC):
                 self.core,
                 connection,
                 signal_id=signal_id,
-                tenant=tenant or self.core.settings.tenant,
+                tenant=whose,
                 name=name,
                 correlation=correlation,
                 payload=text,
@@ -130,9 +134,9 @@ class Inbox(ABC):
             As `start` and `signal` do.
         """
         target = self._target(name, version, tenant)
-        text = self._encoded(payload, f"payload of signal {signal}")
+        text = admitted(self.core, target.graph, target.tenant, signal, payload)
         options = Options(idempotency_key=idempotency_key, actor=actor)
-        new = starting.prepare(target, input, options, self.core.settings.max_payload)
+        new = starting.prepare(target, input, options, self.core.settings.max_payload, self.core.seals)
         signal_id = str(new_id())
 
         def insert() -> starting.Started:
@@ -197,6 +201,9 @@ class Inbox(ABC):
 
     def _encoded(self, payload: Any, what: str) -> str:
         return encode(payload, limit=self.core.settings.max_payload, what=what)
+
+    def _admitted(self, tenant: str, value: Any, what: str, schema: dict[str, Any] | None = None) -> str:
+        return admit(self.core.seals, tenant, value, schema, limit=self.core.settings.max_payload, what=what).text
 
     def _persist(self, send: Callable[[Connection], R]) -> R:
         def attempt() -> R:

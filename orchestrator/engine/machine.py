@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from sqlalchemy import Connection
 
 from orchestrator import clock
-from orchestrator.authoring.schema import validate
 from orchestrator.compiler.graph import MACHINE, Graph
+from orchestrator.engine.admission import admit
 from orchestrator.engine.advance import advance_many
 from orchestrator.engine.core import Core
 from orchestrator.engine.finish import scope_of
@@ -48,14 +49,14 @@ def send(
             # It enters its first state as soon as a worker has taken it up.
             clock.pause(PAUSE)
             continue
-        allowed = _allowed(connection, graph, execution_id, seen, event)
+        allowed, admitted = _allowed(core, connection, graph, execution_id, seen=seen, event=event)
         if allowed.transition is None:
             signals.refused(connection, execution_id, event.name, event.actor, allowed.reason)
             raise SignalRefused(execution_id, allowed.reason, allowed.events)
         accepted = {
             "id": signal_id,
             "name": event.name,
-            "payload": json.dumps(event.payload),
+            "payload": json.dumps(admitted.payload),
             "dedup": dedup_id,
             "actor": event.actor,
             "roles": json.dumps(list(event.roles)),
@@ -92,27 +93,30 @@ def _kind(graph: Graph) -> MachineKind:
     return kind
 
 
-def _allowed(connection: Connection, graph: Graph, execution_id: str, seen: Standing, event: Event) -> Allowed:
+def _allowed(
+    core: Core, connection: Connection, graph: Graph, execution_id: str, *, seen: Standing, event: Event
+) -> tuple[Allowed, Event]:
+    """What the event does, and the event as it may be kept: its secrets are sealed before anything looks at it."""
     kind, expected = _kind(graph), seen.expected
     if seen.status in FINAL_EXECUTIONS or expected is None:
-        return Allowed(
-            transition=None, reason=f"it has ended {seen.status} in state {seen.state}; nothing is allowed now"
-        )
-    schema = graph.definition.signals.get(event.name)
-    if schema is not None:
-        try:
-            validate(event.payload, schema, f"event {event.name} of {graph.name}")
-        except InvalidInput as error:
-            return Allowed(transition=None, reason=str(error))
+        reason = f"it has ended {seen.status} in state {seen.state}; nothing is allowed now"
+        return Allowed(transition=None, reason=reason), event
     about = executions.about(connection, execution_id)
     if about is None:
-        return Allowed(transition=None, reason="it is gone")
+        return Allowed(transition=None, reason="it is gone"), event
+    schema, what = graph.definition.signals.get(event.name), f"event {event.name} of {graph.name}"
+    try:
+        limit = core.settings.max_payload
+        admitted = admit(core.seals, about.tenant, event.payload, schema, limit=limit, what=what)
+    except InvalidInput as error:
+        return Allowed(transition=None, reason=str(error)), event
+    event = replace(event, payload=admitted.data)
     scope = scope_of(connection, graph, execution_id, about)
 
     def holds(condition: Condition) -> bool:
         return condition.holds(scope.value(condition.template, own={"event": event.as_data()}))
 
     try:
-        return kind.choose(expected, event, holds)
+        return kind.choose(expected, event, holds), event
     except ExpressionError as error:
-        return Allowed(transition=None, reason=f"the condition of {event.name} cannot be computed: {error}")
+        return Allowed(transition=None, reason=f"the condition of {event.name} cannot be computed: {error}"), event

@@ -98,7 +98,7 @@ class Service(Audited, Control, Oversight, Replays):
             actor=actor,
         )
         target = self._target(name, version, tenant)
-        new = starting.prepare(target, input, options, self.core.settings.max_payload)
+        new = starting.prepare(target, input, options, self.core.settings.max_payload, self.core.seals)
         if session is not None:
             started = starting.insert(connection_of(session), target, [new])
             publish = starting.publisher(self.core, target, started)
@@ -132,7 +132,7 @@ class Service(Audited, Control, Oversight, Replays):
             items: idempotency key (or None) and input of each; the rest is as in `start` and the same for all.
         """
         target = self._target(name, version, tenant)
-        limit = self.core.settings.max_payload
+        limit, seals = self.core.settings.max_payload, self.core.seals
         shared = {
             "correlation_id": correlation_id,
             "timeout": timeout,
@@ -141,7 +141,7 @@ class Service(Audited, Control, Oversight, Replays):
             "actor": actor,
         }
         news = [
-            starting.prepare(target, value, Options(idempotency_key=key, **shared), limit)  # type: ignore[arg-type]
+            starting.prepare(target, value, Options(idempotency_key=key, **shared), limit, seals)  # type: ignore[arg-type]
             for key, value in items
         ]
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from typing import Any
 
 from sqlalchemy import Connection
 
 from orchestrator.authoring.schema import validate
 from orchestrator.compiler.graph import Graph
+from orchestrator.engine.admission import admit
 from orchestrator.engine.advance import advance_many
 from orchestrator.engine.core import Core
 from orchestrator.errors import InvalidInput
@@ -36,7 +37,7 @@ def send(
     *,
     signal_id: str,
     name: str,
-    payload: str,
+    payload: Any,
     dedup_id: str | None,
     actor: str | None,
 ) -> bool | None:
@@ -44,28 +45,30 @@ def send(
 
     Args:
         signal_id: made once for all sendings, so that one whose reply was lost is not doubled.
-        payload: JSON text.
+        payload: what was given, not JSON yet.
 
     Returns:
         False when its dedup id was known, None when no such execution goes on.
 
     Raises:
         InvalidInput: the payload does not fit the definition's schema; noted in the execution's history.
+        ConfigurationError: it has secrets, and there is no key to seal them with.
     """
     about = executions.about(connection, execution_id)
     if about is None:
         return None
     graph = core.graphs.get(connection, about.definition_id)
-    problem = _problem(graph, name, json.loads(payload))
-    if problem is not None:
-        signals.refused(connection, execution_id, name, actor, problem)
-        raise InvalidInput(problem)
+    try:
+        sealed = admitted(core, graph, about.tenant, name, payload)
+    except InvalidInput as error:
+        signals.refused(connection, execution_id, name, actor, str(error))
+        raise
     accepted = signals.insert(
         connection,
         signal_id=signal_id,
         execution_id=execution_id,
         name=name,
-        payload=payload,
+        payload=sealed,
         dedup_id=dedup_id,
         actor=actor,
     )
@@ -73,6 +76,13 @@ def send(
     if accepted is not None:
         advance_many(core, connection, [(execution_id, path) for path in match(connection, graph, execution_id)])
     return accepted
+
+
+def admitted(core: Core, graph: Graph, tenant: str, name: str, payload: Any) -> str:
+    """A payload as JSON text, its secrets sealed; as `admit` raises."""
+    schema = graph.definition.signals.get(name)
+    what = f"signal {name} of {graph.name}"
+    return admit(core.seals, tenant, payload, schema, limit=core.settings.max_payload, what=what).text
 
 
 def emit(

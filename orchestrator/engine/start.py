@@ -12,16 +12,16 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator import fault_points
-from orchestrator.authoring.schema import validate
 from orchestrator.compiler.compile import compile_plan
 from orchestrator.compiler.graph import Graph
 from orchestrator.dispatch.bundle import bundled
+from orchestrator.engine.admission import admit
 from orchestrator.engine.core import Core
 from orchestrator.errors import IdempotencyConflict, IdempotencyKeyHeld, InvalidInput, SchemaNotMigrated
 from orchestrator.ledger import database, executions
 from orchestrator.ledger.executions import NewExecution
+from orchestrator.ledger.seals import NO_KEYS, Seals
 from orchestrator.model.identity import new_id
-from orchestrator.model.payload import digest, encode
 from orchestrator.model.snapshot import Snapshot
 from orchestrator.model.state import ExecutionStatus
 
@@ -71,29 +71,28 @@ class Started:
     ready: bool = False
 
 
-def prepare(target: Target, value: Any, options: Options, limit: int) -> NewExecution:
-    """Check an input and make it a row.
+def prepare(target: Target, value: Any, options: Options, limit: int, seals: Seals = NO_KEYS) -> NewExecution:
+    """Check an input, seal its secrets, and make it a row.
 
     Raises:
         InvalidInput: it does not fit the definition's input schema, or an option is unusable.
         PayloadError: it is not JSON, or larger than `limit` bytes.
+        ConfigurationError: it has secrets, and there is no key to seal them with.
     """
-    what = f"input of {target.graph.name}"
-    encoded = encode(value, limit=limit, what=what)
-    data = json.loads(encoded)
-    if target.graph.definition.input_schema is not None:
-        validate(data, target.graph.definition.input_schema, what)
+    schema = target.graph.definition.input_schema
+    admitted = admit(seals, target.tenant, value, schema, limit=limit, what=f"input of {target.graph.name}")
     if options.start_at is not None and options.start_at.tzinfo is None:
         raise InvalidInput(f"start_at {options.start_at} has no time zone; use datetime.now(UTC) + ...")
     if options.idempotency_key == "":
         raise InvalidInput("the idempotency key is empty; leave it out or give a text")
     if options.timeout is not None and options.timeout <= 0:
         raise InvalidInput(f"timeout must be more than 0 seconds, not {options.timeout}")
-    hashed = digest(data)
+    hashed, *others = seals.hashes(target.tenant, admitted.data)
     return NewExecution(
         id=options.id or str(new_id()),
-        input=encoded,
+        input=admitted.text,
         input_hash=hashed,
+        other_hashes=tuple(others),
         idempotency_key=options.idempotency_key or (hashed if options.key_from_input else None),
         correlation_id=options.correlation_id,
         labels=dict(options.labels) if options.labels else None,
@@ -130,7 +129,7 @@ def insert(connection: Connection, target: Target, news: Sequence[NewExecution])
             started.append(Started(execution_id=new.id, created=True, ready=ready))
             continue
         holder = held[new.idempotency_key or ""]
-        if holder.input_hash != new.input_hash:
+        if holder.input_hash not in (new.input_hash, *new.other_hashes):
             raise IdempotencyConflict(target.graph.name, holder.key, holder.id)
         started.append(Started(execution_id=holder.id, created=False))
     return started

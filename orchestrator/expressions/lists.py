@@ -7,6 +7,7 @@ from typing import Any
 from orchestrator.expressions.arithmetic import number, operand
 from orchestrator.expressions.budget import Evaluation, Fault
 from orchestrator.expressions.values import LIST, OBJECT, check_order, is_number, items, kind, whole
+from orchestrator.sealed import is_sealed
 
 #: Most items of a range.
 MAX_RANGE = 10_000
@@ -14,14 +15,14 @@ MAX_RANGE = 10_000
 
 def length(_: Evaluation, value: Any) -> int:
     """How many characters, items or keys."""
-    if not isinstance(value, (str, *LIST, *OBJECT)):
+    if not isinstance(value, (str, *LIST, *OBJECT)) or is_sealed(value):
         raise Fault(f"length takes a string, a list or an object, and this is {kind(value)}")
     return len(value)
 
 
 def keys(evaluation: Evaluation, value: Any) -> list[str]:
     """The keys, sorted."""
-    if not isinstance(value, OBJECT):
+    if not isinstance(value, OBJECT) or is_sealed(value):
         raise Fault(f"keys and values take an object, and this is {kind(value)}")
     evaluation.spend(len(value))
     evaluation.build(len(value))

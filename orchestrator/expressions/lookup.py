@@ -10,6 +10,7 @@ from orchestrator.errors import ExpressionError
 from orchestrator.expressions.budget import Evaluation, Fault
 from orchestrator.expressions.syntax import Path, shown
 from orchestrator.expressions.values import LIST, OBJECT, kind
+from orchestrator.sealed import is_sealed
 
 Scope: TypeAlias = Mapping[str, Any]
 Evaluator: TypeAlias = Callable[[Scope, Evaluation], Any]
@@ -95,6 +96,8 @@ def step_into(value: Any, key: Any, path: Path) -> Any:
 
 
 def _contents(value: Any) -> str:
+    if is_sealed(value):
+        return "it is a sealed secret, of which only an activity sees the parts"
     if isinstance(value, OBJECT):
         names = [shown(key) for key in islice(value, _SHOWN_KEYS)]
         more = f" and {len(value) - len(names)} more" if len(value) > len(names) else ""

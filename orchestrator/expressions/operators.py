@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from orchestrator.expressions.arithmetic import number, operand
 from orchestrator.expressions.budget import Evaluation, Fault
 from orchestrator.expressions.values import LIST, OBJECT, check_order, equal, is_number, kind
+from orchestrator.sealed import is_sealed
 
 Operator: TypeAlias = Callable[[Any, Any, Evaluation], Any]
 
@@ -40,7 +41,7 @@ def contains(left: Any, right: Any, evaluation: Evaluation) -> bool:
     """Whether a list has an item, an object a key, or a string a part."""
     if isinstance(right, LIST):
         return any(equal(left, item, evaluation) for item in right)
-    if not isinstance(right, (str, *OBJECT)):
+    if not isinstance(right, (str, *OBJECT)) or is_sealed(right):
         raise Fault(f'"in" looks into lists, objects and strings, and this is {kind(right)}')
     if not isinstance(left, str):
         whose = "part of a string" if isinstance(right, str) else "key of an object"

@@ -14,6 +14,7 @@ from orchestrator.expressions.parser import parse
 from orchestrator.expressions.syntax import Expression, Path, Reference
 from orchestrator.expressions.tokens import error_at
 from orchestrator.expressions.values import MAX_DEPTH, text
+from orchestrator.sealed import composed, is_sealed
 
 Resolver: TypeAlias = Callable[[Scope], Any]
 
@@ -153,11 +154,14 @@ class _Compiler:
             yield part
 
     def _part(self, source: str, found: Expression) -> Evaluator:
-        """What computes the text of an expression that stands amid text."""
+        """What computes the text of an expression that stands amid text; a sealed value stays one."""
         compute = self.expression(source, found)
 
-        def write(scope: Scope, evaluation: Evaluation) -> str:
+        def write(scope: Scope, evaluation: Evaluation) -> Any:
             value = compute(scope, evaluation)
+            if is_sealed(value):
+                evaluation.build(1)
+                return value
             try:
                 return text(value, evaluation)
             except Fault as fault:
@@ -201,11 +205,16 @@ def _resolver(compute: Evaluator, metered: bool) -> Resolver:
 def _joiner(source: str, parts: tuple[str | Evaluator, ...]) -> Evaluator:
     size = sum(len(part) for part in parts if isinstance(part, str))
 
-    def join(scope: Scope, evaluation: Evaluation) -> str:
+    def join(scope: Scope, evaluation: Evaluation) -> Any:
         try:
             evaluation.build(size)
         except Fault as fault:
             raise error_at(source, 0, fault.problem) from None
-        return "".join([part if isinstance(part, str) else part(scope, evaluation) for part in parts])
+        found = [part if isinstance(part, str) else part(scope, evaluation) for part in parts]
+        try:
+            return "".join(found)
+        except TypeError:
+            # A part is sealed, and so is the text then.
+            return composed(found)
 
     return join

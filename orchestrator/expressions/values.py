@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from orchestrator.expressions.budget import Evaluation, Fault
+from orchestrator.sealed import is_sealed
 
 OBJECT = (dict, Mapping)
 LIST = (list, tuple)
@@ -26,6 +27,8 @@ _KINDS: dict[type, str] = {
     list: "a list",
     tuple: "a list",
 }
+#: What only an activity gets to see.
+SEALED_KIND = "a sealed secret"
 _COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, sort_keys=True)
 _HOLDERS = frozenset({"a list", "an object"})
 _SIZED = _HOLDERS | {"a string"}
@@ -43,6 +46,8 @@ def kind(value: object) -> str:
     found = _KINDS.get(type(value))
     if found is None:
         found = next((name for base, name in _KINDS.items() if isinstance(value, base)), None)
+    if found == "an object" and is_sealed(value):
+        return SEALED_KIND
     return found or ("an object" if isinstance(value, Mapping) else f"of the type {type(value).__name__}")
 
 
@@ -79,8 +84,10 @@ def equal(left: Any, right: Any, evaluation: Evaluation) -> bool:
     waiting = [(left, right, 0)]
     while waiting:
         one, other, depth = waiting.pop()
-        kinds = kind(one)
-        if kinds != kind(other):
+        kinds, others = kind(one), kind(other)
+        if SEALED_KIND in (kinds, others) and "null" not in (kinds, others):
+            raise Fault("a sealed secret is equal to nothing that can be said here; compare it in an activity")
+        if kinds != others:
             return False
         if kinds in _SIZED and len(one) != len(other):
             return False
@@ -180,6 +187,8 @@ def _measure(value: Any, evaluation: Evaluation) -> int:
 
 def _container(value: Any, evaluation: Evaluation) -> tuple[int, list[Any]]:
     """The characters of a list's or object's own, and the parts."""
+    if is_sealed(value):
+        raise Fault(f"its value holds {SEALED_KIND}; refer to the secret itself, which can be part of a text")
     if isinstance(value, dict):
         evaluation.spend(len(value))
         return 2 + sum(len(key) + 4 if isinstance(key, str) else 4 for key in value), list(value.values())

@@ -6,6 +6,7 @@ from typing import Literal
 
 from orchestrator.kinds.kind import Decision, Plain, Situation, Spec, failure, read, template
 from orchestrator.model.definition import Step
+from orchestrator.sealed import shown
 
 
 class FailSpec(Spec):
@@ -28,4 +29,4 @@ class Fail(Plain):
 
     def decide(self, situation: Situation) -> Decision:
         """Always a failure."""
-        return failure(self._spec.name, str(situation.plain(self._message)), self._spec.category)
+        return failure(self._spec.name, str(shown(situation.plain(self._message))), self._spec.category)

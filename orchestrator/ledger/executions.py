@@ -26,6 +26,8 @@ class NewExecution:
     #: JSON text, and the SHA-256 of its canonical form.
     input: str
     input_hash: str
+    #: Hashes that an earlier start with the same input may have left, if secrets in it were sealed with another key.
+    other_hashes: tuple[str, ...] = ()
     idempotency_key: str | None = None
     correlation_id: str | None = None
     labels: dict[str, str] | None = None

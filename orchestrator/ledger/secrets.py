@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -46,6 +48,7 @@ class Keys:
                 "no key for secrets: set ORCHESTRATOR_SECRET_KEYS, to what `orchestrator secrets key` prints"
             )
         made = []
+        self._hashing = [hashlib.sha256(b"hash:" + key.get_secret_value().encode()).digest() for key in keys]
         for number, key in enumerate(keys, 1):
             try:
                 made.append(Fernet(key.get_secret_value()))
@@ -71,6 +74,11 @@ class Keys:
         if found[:2] != [tenant, name]:
             raise ConfigurationError(f"the secret {name} holds the token of another; set it anew")
         return str(found[2])
+
+    def keyed_hashes(self, tenant: str, text: str) -> list[str]:
+        """HMAC-SHA256 of a text by each key, in hex: equal for equal texts, and no guess can be tried without a key."""
+        message = json.dumps([tenant, text]).encode()
+        return [hmac.new(key, message, hashlib.sha256).hexdigest() for key in self._hashing]
 
 
 def new_key() -> str:

@@ -12,7 +12,7 @@ import random
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -31,12 +31,14 @@ from orchestrator.errors import (
 )
 from orchestrator.ledger import database, lost_replies
 from orchestrator.ledger.claims import Claim, Settled
+from orchestrator.ledger.seals import NO_KEYS
 from orchestrator.model.outcome import Failure, classes_of
 from orchestrator.model.payload import encode
 from orchestrator.model.state import StepStatus
-from orchestrator.redaction import redact, redact_json
+from orchestrator.redaction import redact
 from orchestrator.runtime import loop
 from orchestrator.runtime.link import Link, Recovered
+from orchestrator.runtime.opening import Opening
 from orchestrator.telemetry import attempt_fields
 
 logger = logging.getLogger("orchestrator.guard")
@@ -70,6 +72,8 @@ class Attempt:
     within: Callable[[bool], AbstractContextManager[None]]
     #: Most bytes of JSON that the result may have.
     limit: int
+    #: What the attempt opens of its sealed parameters.
+    opening: Opening = field(default_factory=lambda: Opening(NO_KEYS, ""))
 
 
 Ended = Settled | Recovered | Failure | None
@@ -81,12 +85,13 @@ def perform(attempt: Attempt, registry: Registry, link: Link, settle: Settle) ->
     Returns:
         What the settle did; None when the claim was lost and nothing was written; or a Failure, which is not settled.
     """
-    with attempt_fields(
+    fields = attempt_fields(
         execution_id=attempt.held.execution_id,
         path=attempt.held.path,
         attempt=attempt.held.attempt,
         correlation_id=attempt.context.correlation_id,
-    ):
+    )
+    with attempt.opening, fields:
         fault_points.reach(fault_points.CLAIMED, attempt.held.execution_id, attempt.held.path)
         try:
             activity = registry.get(attempt.activity)
@@ -168,14 +173,17 @@ _STATEMENT_TIMEOUT = text("SELECT set_config('statement_timeout', :limit, true)"
 
 def _call(attempt: Attempt, activity: Activity, context: StepContext) -> str:
     """The activity's result as JSON text."""
-    arguments = activity.bind(attempt.parameters(), context)
+    arguments = activity.bind(attempt.opening.open(attempt.parameters()), context)
     with attempt.within(activity.interruptible):
         if activity.is_async:
             value = loop.call(activity.function(**arguments), attempt.timeout)
         else:
             value = activity.function(**arguments)
     value = activity.result.fit(value)
-    return redact_json(encode(value, limit=attempt.limit, what=f"output of step {attempt.held.path}"))
+    text = encode(value, limit=attempt.limit, what=f"output of step {attempt.held.path}")
+    if activity.result.secret_schema is not None:
+        text = attempt.opening.marked(value, text, activity.result.secret_schema)
+    return attempt.opening.keep(text)
 
 
 def classify(error: BaseException) -> Failure:

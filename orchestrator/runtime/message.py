@@ -13,6 +13,7 @@ from orchestrator.compiler.graph import Graph
 from orchestrator.ledger.claims import Claim, Facts
 from orchestrator.model.identity import step_key
 from orchestrator.runtime.guard import Attempt
+from orchestrator.runtime.opening import Opening
 from orchestrator.runtime.services import Services
 from orchestrator.runtime.worker import Worker
 
@@ -31,7 +32,14 @@ class Message:
 
 
 def context(
-    worker: Worker, graph: Graph, held: Claim, facts: Facts, timeout: float | None, *, undoes: str | None = None
+    worker: Worker,
+    graph: Graph,
+    held: Claim,
+    facts: Facts,
+    timeout: float | None,
+    *,
+    opening: Opening,
+    undoes: str | None = None,
 ) -> StepContext:
     """What the activity may know of this attempt."""
     settings = worker.core.settings
@@ -51,6 +59,7 @@ def context(
         services=Services(
             worker,
             held,
+            opening,
             worker.registry.known(graph.call(held.path).activity or ""),
             timeout=timeout,
             patience=worker.heartbeat_timeout(graph, held.path),
@@ -70,14 +79,16 @@ def attempt(
     undoes: str | None = None,
 ) -> Attempt:
     """Everything that an attempt at a step or compensation needs."""
+    opening = Opening(worker.core.seals, facts.tenant)
     return Attempt(
         held=held,
         activity=graph.call(held.path).activity or "",
         parameters=parameters,
-        context=context(worker, graph, held, facts, timeout, undoes=undoes),
+        context=context(worker, graph, held, facts, timeout, opening=opening, undoes=undoes),
         timeout=timeout,
         within=lambda interruptible: within(worker, graph, held, timeout, interruptible=interruptible),
         limit=worker.core.settings.max_payload,
+        opening=opening,
     )
 
 

@@ -16,8 +16,8 @@ from orchestrator.errors import ConfigurationError, PayloadError
 from orchestrator.ledger import database, heartbeats, side_effects
 from orchestrator.ledger.claims import Claim
 from orchestrator.model.payload import encode
-from orchestrator.redaction import redact_json
 from orchestrator.runtime.attendance import interruption
+from orchestrator.runtime.opening import Opening
 from orchestrator.runtime.worker import Worker
 
 logger = logging.getLogger("orchestrator.attempt")
@@ -38,6 +38,7 @@ class Services:
     """Of one attempt.
 
     Args:
+        opening: what it has opened of its sealed parameters.
         activity: what it calls, if that is known here.
         timeout: seconds that it may take.
         patience: seconds that it may let pass between two heartbeats.
@@ -47,12 +48,13 @@ class Services:
         self,
         worker: Worker,
         held: Claim,
+        opening: Opening,
         activity: Activity | None,
         *,
         timeout: float | None,
         patience: float | None,
     ) -> None:
-        self._worker, self._held, self._activity = worker, held, activity
+        self._worker, self._held, self._opening, self._activity = worker, held, opening, activity
         self._timeout, self._patience = timeout, patience
         self._begun = clock.elapsed()
         self._sent = float("-inf")
@@ -66,14 +68,16 @@ class Services:
         execution_id, path = self._held.execution_id, self._held.path
         found = self._ask(lambda connection: side_effects.recorded(connection, execution_id, path, name))
         if found is not None:
-            return found[0]
+            return self._opening.open(found[0])
         value = function()
         if inspect.isawaitable(value):
             if inspect.iscoroutine(value):
                 value.close()
             raise PayloadError(f"{where} is a coroutine; give a function that returns the value itself")
-        text = redact_json(encode(value, limit=self._worker.core.settings.max_payload, what=where))
-        return self._ask(lambda connection: side_effects.record(connection, execution_id, path, name, text))
+        text = self._opening.keep(encode(value, limit=self._worker.core.settings.max_payload, what=where))
+        return self._opening.open(
+            self._ask(lambda connection: side_effects.record(connection, execution_id, path, name, text))
+        )
 
     def _ask(self, statement: Callable[[Connection], R]) -> R:
         """Send a statement, safe to send twice, until it is answered; in a transaction of its own."""
@@ -93,7 +97,7 @@ class Services:
             )
         if progress is not None:
             what = f"progress of step {self._held.path}"
-            self._progress = redact_json(encode(progress, limit=MAX_PROGRESS, what=what))
+            self._progress = self._opening.keep(encode(progress, limit=MAX_PROGRESS, what=what))
         now = clock.elapsed()
         if now - self._sent < BEAT_EVERY:
             return

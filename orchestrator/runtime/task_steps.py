@@ -25,11 +25,12 @@ from orchestrator.ledger.claims import Claim, Settled
 from orchestrator.model.outcome import Failure
 from orchestrator.model.payload import encode
 from orchestrator.model.state import StepStatus
-from orchestrator.redaction import redact_json
+from orchestrator.redaction import redact
 from orchestrator.runtime import guard
 from orchestrator.runtime.control import Let
 from orchestrator.runtime.link import Link
 from orchestrator.runtime.message import Message, context, within
+from orchestrator.runtime.opening import Opening
 from orchestrator.runtime.segment import Segment
 from orchestrator.runtime.worker import Worker
 from orchestrator.telemetry import attempt_fields
@@ -93,48 +94,58 @@ class TaskStep(Segment):
         return min(limits, default=None)
 
     def _control(self, held: Claim) -> Claim | None:
-        ended = self._called(held)
+        with Opening(self._core.seals, self._facts()[0].tenant) as opening:
+            return self._work_on(held, opening)
+
+    def _work_on(self, held: Claim, opening: Opening) -> Claim | None:
+        ended = self._called(held, opening)
         if isinstance(ended, Returned):
             try:
-                return self._returned(held, ended.value)
+                return self._returned(held, ended.value, opening)
             except (PayloadError, DBAPIError) as error:
                 # Nothing that could be kept (no JSON, nested too deep): that is how the attempt ended.
                 ended = guard.classify(error)
         if isinstance(ended, Again):
             try:
-                return self._again(held, ended)
+                return self._again(held, ended, opening)
             except PayloadError as error:
                 ended = guard.classify(error)
         self._fail(held, ended)
         return None
 
-    def _called(self, held: Claim) -> Returned | Again | Failure:
+    def _called(self, held: Claim, opening: Opening) -> Returned | Again | Failure:
         facts, scope, _ = self._facts()
         try:
-            arguments = _chosen(held) or Arguments(kwargs=scope.parameters(held.path), retries=_retries(held))
+            arguments = _chosen(held, opening) or Arguments(
+                kwargs=opening.open(scope.parameters(held.path)), retries=_retries(held)
+            )
         except Exception as error:
             return guard.classify(error)
         timeout = self._timeout(held.path)
         with attempt_fields(
             execution_id=held.execution_id, path=held.path, attempt=held.attempt, correlation_id=facts.correlation_id
         ):
-            known = context(self._worker, self._graph, held, facts, timeout)
+            known = context(self._worker, self._graph, held, facts, timeout, opening=opening)
             return self._call(arguments, known, within(self._worker, self._graph, held, timeout))
 
-    def _returned(self, held: Claim, value: Any) -> Claim | None:
+    def _returned(self, held: Claim, value: Any, opening: Opening) -> Claim | None:
         limit = self._core.settings.max_payload
-        output = redact_json(encode(value, limit=limit, what=f"output of step {held.path}"))
+        output = opening.keep(encode(value, limit=limit, what=f"output of step {held.path}"))
         send = self._settle(held, None)
         ended = self._link.settle(held, lambda connection: send(connection, output), guard.SUCCEEDED)
         return self._ended(held, None, ended)
 
-    def _again(self, held: Claim, again: Again) -> Claim | None:
+    def _again(self, held: Claim, again: Again, opening: Opening) -> Claim | None:
         """Let go of the step until its time has come. Whatever it retries with is kept here, in the ledger."""
-        kept: dict[str, Any] = {"failures": held.failures, "retries": again.arguments.retries, "reason": again.reason}
+        kept: dict[str, Any] = {
+            "failures": held.failures,
+            "retries": again.arguments.retries,
+            "reason": redact(again.reason),
+        }
         if again.arguments.chosen:
             kept |= {"args": again.arguments.args, "kwargs": again.arguments.kwargs}
         text = encode({_KEY: kept}, limit=self._core.settings.max_payload, what=f"arguments of step {held.path}")
-        resume = json.loads(text)
+        resume = json.loads(opening.sealed(text))
         ended = self._link.settle(
             held,
             lambda connection: parks.park(connection, held, resume=resume, seconds=again.seconds, until=again.until),
@@ -169,8 +180,9 @@ def _retries(held: Claim) -> int:
     return int(_kept(held).get("retries", 0))
 
 
-def _chosen(held: Claim) -> Arguments | None:
+def _chosen(held: Claim, opening: Opening) -> Arguments | None:
     kept = _kept(held)
     if "kwargs" not in kept:
         return None
-    return Arguments(args=tuple(kept["args"]), kwargs=kept["kwargs"], retries=kept["retries"], chosen=True)
+    args, kwargs = opening.open([kept["args"], kept["kwargs"]])
+    return Arguments(args=tuple(args), kwargs=kwargs, retries=kept["retries"], chosen=True)
