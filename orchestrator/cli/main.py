@@ -33,6 +33,7 @@ from orchestrator.cli.examples import examples_command
 from orchestrator.cli.executions import list_command, show_command
 from orchestrator.cli.exits import EXIT_CODES, FAILED, INTERRUPTED
 from orchestrator.cli.explain import explain_command
+from orchestrator.cli.health import health_group
 from orchestrator.cli.incidents import incidents_group
 from orchestrator.cli.logs import logs_command
 from orchestrator.cli.maintenance import maintenance_group
@@ -42,7 +43,7 @@ from orchestrator.cli.schema import schema_command
 from orchestrator.cli.send import emit_command, send_command, signal_command
 from orchestrator.cli.start import start_command
 from orchestrator.cli.verify import verify_command
-from orchestrator.cli.work import beat_command, migrate_command, worker_command
+from orchestrator.cli.work import beat_command, migrate_command, worker_group
 from orchestrator.errors import DatabaseUnavailable, OrchestratorError, SchemaNotMigrated
 from orchestrator.ledger import database
 
@@ -69,7 +70,7 @@ for _command in (
     examples_command,
     new_command,
     migrate_command,
-    worker_command,
+    worker_group,
     beat_command,
     start_command,
     signal_command,
@@ -97,6 +98,7 @@ for _command in (
     schema_command,
     verify_command,
     replay_command,
+    health_group,
     connectors_group,
     secrets_group,
 ):

@@ -9,9 +9,12 @@ import click
 from celery import signals
 from celery.utils.nodenames import default_nodename, host_format
 
+from orchestrator.cli.given import duration
+from orchestrator.cli.nodes import drain_command, list_nodes_command, resume_node_command
 from orchestrator.cli.output import json_option, write_json
 from orchestrator.cli.reach import consumed_queues, engine, orchestrator, require_servers
 from orchestrator.ledger import migrate
+from orchestrator.runtime.idle import end_when_idle
 from orchestrator.telemetry import configure_logging
 
 LEVELS = click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False)
@@ -44,24 +47,40 @@ def migrate_command(as_json: bool) -> None:
         click.echo(f"at revision {after}" + (" already" if before == after else f", from {before or 'none'}"))
 
 
-@click.command("worker")
+@click.group("worker", invoke_without_command=True)
 @_app_option
 @click.option("--queues", "-Q", metavar="A,B", help="Queues to consume; by default all that the definitions name.")
 @click.option("--concurrency", "-c", type=click.IntRange(min=1), help="Pool size; by default the number of cores.")
 @click.option("--pool", "-P", type=click.Choice(["prefork", "threads", "solo"]), default="prefork", show_default=True)
 @click.option("--name", "-n", help="Name of the node, unique on its host; `celery` by default.")
+@click.option(
+    "--until-idle",
+    is_flag=False,
+    flag_value="5",
+    callback=duration,
+    metavar="DURATION",
+    help="End, with 0, after so long without anything to do: ready, at work or due soon. 5 s without a value.",
+)
 @_log_options
-def worker_command(
+@click.pass_context
+def worker_group(
+    context: click.Context,
     *,
     path: str | None,
     queues: str | None,
     concurrency: int | None,
     pool: str,
     name: str | None,
+    until_idle: float | None,
     log_format: str,
     log_level: str,
 ) -> None:
-    """Carry out steps and sweeps, in the foreground. SIGTERM lets running steps end first."""
+    """Carry out steps and sweeps, in the foreground. SIGTERM lets running steps end first.
+
+    With a command: show the nodes that there are, and have one take up no more.
+    """
+    if context.invoked_subcommand is not None:
+        return
     found = orchestrator(path)
     require_servers(found)
     _log(log_format, log_level)
@@ -79,8 +98,14 @@ def worker_command(
         without_gossip=True,
         without_mingle=True,
     )
+    if until_idle is not None:
+        end_when_idle(found.core.database, consumed, until_idle)
     worker.start()
     raise SystemExit(worker.exitcode or 0)
+
+
+for _command in (list_nodes_command, drain_command, resume_node_command):
+    worker_group.add_command(_command)
 
 
 @click.command("beat")

@@ -67,9 +67,14 @@ def current(engine: Engine) -> str | None:
 
 
 def require_migrated(engine: Engine) -> None:
-    """SchemaNotMigrated unless the database is at this release's newest revision."""
-    head, found = ScriptDirectory.from_config(_config()).get_current_head(), current(engine)
-    if found != head:
+    """SchemaNotMigrated if the database lacks anything that this release needs.
+
+    A revision that this release does not know is a newer one's: migrations only add what the release before can leave
+    alone, so that the workers of both work together while the new release is rolled out.
+    """
+    scripts, found = ScriptDirectory.from_config(_config()), current(engine)
+    head, known = scripts.get_current_head(), {script.revision for script in scripts.walk_revisions()}
+    if found is None or (found in known and found != head):
         raise SchemaNotMigrated(
             f"the database is at revision {found or 'none'}, this release needs {head}; run `orchestrator migrate`"
         )

@@ -24,8 +24,8 @@ from orchestrator.ledger.claims import Claim
 from orchestrator.model.state import StepStatus
 
 REGISTER = text("""
-INSERT INTO orchestrator.worker (boot_id, tenant, name, queues, children, pid)
-VALUES (:boot, :tenant, :name, :queues, :children, :pid)
+INSERT INTO orchestrator.worker (boot_id, tenant, name, queues, children, pid, draining_at)
+VALUES (:boot, :tenant, :name, :queues, :children, :pid, CASE WHEN :draining THEN clock_timestamp() END)
 """)
 
 #: Zero rows: this node was buried, and its claims were given to others.
@@ -34,7 +34,7 @@ UPDATE orchestrator.worker SET
     alive_since = CASE WHEN seen < clock_timestamp() - CAST(:gap AS float8) * interval '1 second'
                        THEN clock_timestamp() ELSE alive_since END,
     seen = clock_timestamp(), children = :children, queues = :queues
-WHERE boot_id = :boot AND buried_at IS NULL
+WHERE boot_id = :boot AND buried_at IS NULL RETURNING draining_at IS NOT NULL
 """)
 
 STOP = text(
@@ -133,8 +133,9 @@ def register(
     queues: Sequence[str],
     children: Sequence[int],
     pid: int,
+    draining: bool = False,
 ) -> None:
-    """Enter a node that has just come up."""
+    """Enter a node that has just come up, or that goes on under a new boot id."""
     connection.execute(
         REGISTER,
         {
@@ -144,18 +145,21 @@ def register(
             "queues": list(queues),
             "children": list(children),
             "pid": pid,
+            "draining": draining,
         },
     )
 
 
-def beat(connection: Connection, boot_id: str, *, children: Sequence[int], queues: Sequence[str], gap: float) -> bool:
-    """Say that the node lives; False when it was buried and must take a new boot id.
+def beat(
+    connection: Connection, boot_id: str, *, children: Sequence[int], queues: Sequence[str], gap: float
+) -> bool | None:
+    """Say that the node lives; whether it is to drain, or None when it was buried and must take a new boot id.
 
     Args:
         gap: a silence this long, in seconds, begins `alive_since` anew.
     """
     parameters = {"boot": boot_id, "children": list(children), "queues": list(queues), "gap": gap}
-    return connection.execute(BEAT, parameters).rowcount == 1
+    return connection.execute(BEAT, parameters).scalar()
 
 
 def stop(connection: Connection, boot_id: str) -> None:

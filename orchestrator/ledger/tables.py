@@ -268,6 +268,8 @@ worker = Table(
     Column("alive_since", TIME, nullable=False, server_default=NOW),
     Column("buried_at", TIME),
     Column("stopped_at", TIME),
+    # Since when it takes up nothing more, at an operator's word.
+    Column("draining_at", TIME),
     Index("worker_standing", "seen", postgresql_where=text("buried_at IS NULL AND stopped_at IS NULL")),
 )
 

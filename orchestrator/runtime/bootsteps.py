@@ -92,6 +92,8 @@ class PoolStep(bootsteps.StartStopStep):
 
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         self._timer: Any = None
+        #: Queues that are not consumed while the node drains; Celery remembers it over a lost connection.
+        self._given_up: tuple[str, ...] = ()
         super().__init__(parent, **kwargs)
 
     def start(self, parent: Any) -> None:
@@ -107,6 +109,23 @@ class PoolStep(bootsteps.StartStopStep):
             _report_deaths(pool, life)
         if pool is not None and hasattr(pool, "maintain_pool"):
             pool.maintain_pool()
+        self._heed(parent, life.drained)
+
+    def _heed(self, parent: Any, drained: bool) -> None:
+        """Stop consuming while the node is to take up no more."""
+        if drained and not self._given_up:
+            self._given_up = tuple(parent.app.amqp.queues.consume_from)
+            for queue in self._given_up:
+                parent.cancel_task_queue(queue)
+            logger.warning("the node drains: it takes up no more", extra={"queues": list(self._given_up)})
+        elif self._given_up and not drained:
+            queues = parent.app.amqp.queues
+            for queue in self._given_up:
+                # Celery itself would consume it now, but not after the next lost connection.
+                queues.select_add(queues[queue])
+                parent.add_task_queue(queue)
+            logger.warning("the node takes up steps again", extra={"queues": list(self._given_up)})
+            self._given_up = ()
 
     def stop(self, parent: Any) -> None:
         if self._timer is not None:

@@ -69,6 +69,11 @@ class NodeLife:
         if self._watch is not None:
             self._watch.start()
 
+    @property
+    def drained(self) -> bool:
+        """Whether it is to take up no more."""
+        return self._node.drained
+
     def watch_children(self) -> None:
         """Notice pool children that are gone; called from the event loop, so it only takes note."""
         now = frozenset(self._around.children())
@@ -105,6 +110,7 @@ class NodeLife:
                     queues=self._around.queues(),
                     children=self._around.children(),
                     pid=os.getpid(),
+                    draining=self._node.drained,
                 )
 
         database.persist(register)
@@ -115,14 +121,16 @@ class NodeLife:
         while not self._stopping.wait(settings.heartbeat_interval):
             try:
                 with self._beats.connect() as connection:
-                    alive = owners.beat(
+                    drained = owners.beat(
                         connection,
                         self._node.boot_id,
                         children=self._living(),
                         queues=self._around.queues(),
                         gap=settings.heartbeat_interval * 2,
                     )
-                if not alive:
+                if drained is not None:
+                    self._node.set_drained(drained)
+                else:
                     # What we hold was given to others and is fenced; from now on we claim under a new name.
                     buried = self._node.boot_id
                     self._node.new_boot()

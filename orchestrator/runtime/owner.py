@@ -17,14 +17,14 @@ from orchestrator.model.identity import new_id
 from orchestrator.runtime.presence import Presence
 
 _BOOT_LENGTH = 32
-_DRAINING = _BOOT_LENGTH
+_DRAINING, _DRAINED = _BOOT_LENGTH, _BOOT_LENGTH + 1
 
 
 class Node:
     """A worker node's identity, shared with its children."""
 
     def __init__(self) -> None:
-        self._shared = mmap.mmap(-1, _BOOT_LENGTH + 1)
+        self._shared = mmap.mmap(-1, _BOOT_LENGTH + 2)
         #: What its children are inside of.
         self.presence = Presence()
         self.new_boot()
@@ -41,12 +41,21 @@ class Node:
 
     @property
     def draining(self) -> bool:
-        """Whether the node goes down: segments give back at the next step."""
-        return self._shared[_DRAINING] == 1
+        """Whether the node goes down, or takes up no more: segments give back at the next step."""
+        return self._shared[_DRAINING] == 1 or self.drained
 
     def drain(self) -> None:
-        """Let running segments end at their present step."""
+        """Let running segments end at their present step, for good."""
         self._shared[_DRAINING] = 1
+
+    @property
+    def drained(self) -> bool:
+        """Whether the node takes up no more, at an operator's word."""
+        return self._shared[_DRAINED] == 1
+
+    def set_drained(self, drained: bool) -> None:
+        """Let running segments end at their present step, or go on again."""
+        self._shared[_DRAINED] = int(drained)
 
     def owner(self) -> str:
         """The name that this process, or this thread of a thread pool, claims under."""

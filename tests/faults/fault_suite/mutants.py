@@ -135,9 +135,8 @@ def _undoes_early() -> None:
 def _own_clock() -> None:
     beat = text(str(owners.BEAT.text).replace("seen = clock_timestamp()", "seen = to_timestamp(:now)"))
 
-    def beat_by_own_clock(connection: Connection, boot_id: str, *, children: Any, queues: Any, gap: float) -> bool:
-        given = {"boot": boot_id, "children": list(children), "queues": list(queues), "gap": gap, "now": time.time()}
-        return connection.execute(beat, given).rowcount == 1
+    def beat_by_own_clock(connection: Connection, boot_id: str, **given: Any) -> bool | None:
+        return connection.execute(beat, {"boot": boot_id, "now": time.time(), **given}).scalar()
 
     owners.beat = beat_by_own_clock
 

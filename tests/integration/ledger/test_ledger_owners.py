@@ -32,7 +32,9 @@ def node(ledger: Ledger, *, silent: float = 0, alive: float = 0, children: tuple
 
 
 def beat(ledger: Ledger, boot: str, children: tuple[int, ...] = ()) -> bool:
-    return ledger.do(owners.beat, boot, children=children, queues=[QUEUE], gap=GAP)
+    """Whether it lives still."""
+    drains = ledger.do(owners.beat, boot, children=children, queues=[QUEUE], gap=GAP)
+    return drains is not None
 
 
 def bury(ledger: Ledger, observer: str) -> list[tuple[str, str]]:

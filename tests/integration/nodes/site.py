@@ -24,7 +24,7 @@ from nodes.traffic import Traffic
 from nodes.waiting import PATIENCE, eventually
 from nodes.witness import VARIABLE, Call, Witness
 from orchestrator import ExecutionHandle, Orchestrator
-from orchestrator.embedded import Processes, Servers
+from orchestrator.embedded import Process, Processes, Servers
 from orchestrator.engine.replay import replayed_all
 from orchestrator.ledger import database, views
 from orchestrator.ledger.migrate import migrate
@@ -179,11 +179,14 @@ class Site:
 
     def program(self, command: str) -> None:
         """Start a command line that goes on, such as a worker's, until other nodes are wanted."""
-        name = f"program-{uuid4().hex[:8]}"
-        argv = [sys.executable, "-m", "orchestrator.cli", *shlex.split(command)[1:]]
-        argv += ["--name", name, "--concurrency", "1"] if argv[3] == "worker" else []
-        self._processes.start(name, argv, self._environment())
+        name, arguments = f"program-{uuid4().hex[:8]}", shlex.split(command)[1:]
+        arguments += ["--name", name, "--concurrency", "1"] if arguments[0] == "worker" else []
+        self.launch(name, arguments)
         self._programs.append(name)
+
+    def launch(self, name: str, arguments: Sequence[str]) -> Process:
+        """Start our command line under a name."""
+        return self._processes.start(name, [sys.executable, "-m", "orchestrator.cli", *arguments], self._environment())
 
     # Starting and waiting.
 

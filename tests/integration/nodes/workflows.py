@@ -102,6 +102,13 @@ unserved_fan = workflow(
     "unserved-fan", parallel(step("one", echo), step("other", echo)), step("body", echo), queue="unserved"
 )
 
+# For workers that end when nothing is left to do.
+
+idle_prefork, idle_threads = (
+    workflow(name, step("work", fail, {"attempts": 1}), queue=name, retry=RetryPolicy(max_attempts=3, backoff=1))
+    for name in ("idle-prefork", "idle-threads")
+)
+
 # Failures.
 
 flaky = workflow("flaky", step("work", fail, {"attempts": 2}), retry=RetryPolicy(max_attempts=3, backoff=0.4, jitter=0))
