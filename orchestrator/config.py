@@ -85,6 +85,11 @@ class Settings(BaseSettings):
     sweep_deadlines: float = Field(default=1.0, ge=0)
     #: How often incidents are opened and resolved; 0 switches the sweep off.
     sweep_incidents: float = Field(default=5.0, ge=0)
+    #: Executions that ended this long ago are purged, in seconds, with nodes, fires and closed incidents as old. By
+    #: default nothing is.
+    retention: PositiveFloat | None = None
+    #: How often what is too old is looked for; 0 switches the sweep off.
+    sweep_retention: float = Field(default=60.0, ge=0)
     #: Steps that are ready for this long in a queue that no living worker consumes make an incident.
     queue_unconsumed_after: PositiveFloat = 30.0
 

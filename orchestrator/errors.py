@@ -22,6 +22,7 @@
     |- SignalRefused                 an execution does not take a signal or event now; says what it takes
     |- ExecutionFailed               result() of an execution that did not succeed
     |- ResultTimeout
+    |- ResultPurged                  result() of an execution that ended too long ago
     `- ActivityError                 raised by activities to say what kind of failure it is
        |- BusinessError              the answer is no; never retried
        |- TransientError             worth another attempt
@@ -40,6 +41,7 @@ called with, because pickle and Celery's results make errors anew from them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 
 class OrchestratorError(Exception):
@@ -205,6 +207,21 @@ class ExecutionFailed(OrchestratorError):
 
 class ResultTimeout(OrchestratorError):
     """The execution did not end in time; it goes on, ask again later."""
+
+
+class ResultPurged(OrchestratorError):
+    """The execution ended so long ago that only its idempotency key is kept.
+
+    Attributes:
+        execution_id: its id.
+        status: how it ended.
+        purged_at: when the rest was deleted.
+    """
+
+    def __init__(self, execution_id: str, status: str, purged_at: datetime) -> None:
+        self.execution_id, self.status, self.purged_at = execution_id, status, purged_at
+        when = f"{purged_at:%Y-%m-%d %H:%M:%S %Z}"
+        super().__init__(f"execution {execution_id} ended {status}, and its result was purged on {when}")
 
 
 class ActivityError(OrchestratorError):

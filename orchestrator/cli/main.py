@@ -38,6 +38,7 @@ from orchestrator.cli.incidents import incidents_group
 from orchestrator.cli.logs import logs_command
 from orchestrator.cli.maintenance import maintenance_group
 from orchestrator.cli.new import new_command
+from orchestrator.cli.purge import purge_command
 from orchestrator.cli.replay import replay_command
 from orchestrator.cli.schema import schema_command
 from orchestrator.cli.send import emit_command, send_command, signal_command
@@ -98,6 +99,7 @@ for _command in (
     schema_command,
     verify_command,
     replay_command,
+    purge_command,
     health_group,
     connectors_group,
     secrets_group,

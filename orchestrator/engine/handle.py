@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Engine
 
 from orchestrator import clock
 from orchestrator.config import LOG_LEVELS
-from orchestrator.errors import ExecutionFailed, ExecutionNotFound, ResultTimeout
+from orchestrator.errors import ExecutionFailed, ExecutionNotFound, ResultPurged, ResultTimeout
 from orchestrator.ledger import attempt_logs, attempts, views
 from orchestrator.ledger import database as ledger_database
 from orchestrator.ledger.attempts import AttemptRecord
@@ -49,10 +50,13 @@ class ExecutionHandle:
         Raises:
             ExecutionFailed: it ended in any other way than succeeded.
             ResultTimeout: it has not ended in time; it goes on all the same.
+            ResultPurged: it ended so long ago that only its idempotency key is kept.
         """
         begun, poll = clock.elapsed(), _POLL
         while True:
-            status, output, error, goes_on = self._read()
+            status, output, error, goes_on, purged_at = self._read()
+            if purged_at is not None:
+                raise ResultPurged(self.id, status, purged_at)
             if status == ExecutionStatus.SUCCEEDED:
                 return output
             if status in FINAL_EXECUTIONS and not goes_on:
@@ -119,8 +123,8 @@ class ExecutionHandle:
         """`logs`, awaitable."""
         return await asyncio.to_thread(self.logs, path, level)
 
-    def _read(self) -> tuple[str, Any, Any, bool]:
-        def read() -> tuple[str, Any, Any, bool] | None:
+    def _read(self) -> tuple[str, Any, Any, bool, datetime | None]:
+        def read() -> tuple[str, Any, Any, bool, datetime | None] | None:
             with self._database.connect() as connection:
                 return views.outcome(connection, self.id)
 

@@ -36,10 +36,12 @@ CHANGED = "somebody else took it up at the same moment; look at it again"
 
 
 def require(connection: Connection, execution_id: str) -> Standing:
-    """How an execution stands; ExecutionNotFound."""
+    """How an execution stands. Raises ExecutionNotFound, and ControlRefused for one that was purged."""
     found = reopens.standing(connection, execution_id)
     if found is None:
         raise ExecutionNotFound(f"no execution has the id {execution_id}; `orchestrator list` shows them")
+    if found.purged_at is not None:
+        raise ControlRefused(execution_id, f"it was purged on {found.purged_at:%Y-%m-%d}; only its key is kept")
     return found
 
 

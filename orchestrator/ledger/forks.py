@@ -22,7 +22,7 @@ WITH x AS (
     SELECT CAST(:execution AS uuid), tenant, definition_id, definition_name, definition_version, 'running',
            coalesce(CAST(:input AS jsonb), input), input_hash, correlation_id, labels, :actor,
            allowance, clock_timestamp() + allowance * interval '1 second', id
-    FROM orchestrator.execution WHERE id = :origin AND settled_at = :seen
+    FROM orchestrator.execution WHERE id = :origin AND settled_at = :seen AND purged_at IS NULL
     ON CONFLICT DO NOTHING RETURNING id, tenant, forked_from, false AS halt
 ), k AS (
     INSERT INTO orchestrator.step (execution_id, path, tenant, status, queue, parents, edges, need, ready_at,

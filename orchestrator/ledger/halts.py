@@ -58,7 +58,7 @@ _DRAINED = f"""
 BEGIN_UNDO = text(f"""
 WITH x AS (
     UPDATE orchestrator.execution SET status = 'compensating', settled_at = NULL, retry_at = NULL
-    WHERE id = :execution AND CASE WHEN CAST(:after AS text) <> '' THEN status = :after
+    WHERE id = :execution AND CASE WHEN CAST(:after AS text) <> '' THEN status = :after AND purged_at IS NULL
                                   AND settled_at = coalesce(CAST(:seen AS timestamptz), settled_at)
                                 ELSE {_DRAINED} END
     RETURNING id, tenant

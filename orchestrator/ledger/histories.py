@@ -14,7 +14,11 @@ from orchestrator.ledger import database
 from orchestrator.model.fold import Event, Rows, StepRow
 from orchestrator.model.state import ExecutionStatus, StepStatus
 
-_EXECUTIONS = text("SELECT id, status, state, output FROM orchestrator.execution WHERE id = ANY(CAST(:ids AS uuid[]))")
+#: Of what was purged no history is left.
+_EXECUTIONS = text("""
+SELECT id, status, state, output FROM orchestrator.execution
+WHERE id = ANY(CAST(:ids AS uuid[])) AND purged_at IS NULL
+""")
 _STEPS = text("""
 SELECT execution_id, path, status, attempt, owner, output, error FROM orchestrator.step
 WHERE execution_id = ANY(CAST(:ids AS uuid[]))
@@ -27,11 +31,12 @@ WHERE execution_id = ANY(CAST(:ids AS uuid[])) ORDER BY execution_id, id
 _PAGE = text("""
 SELECT id FROM orchestrator.execution
 WHERE id > coalesce(CAST(:after AS uuid), '00000000-0000-0000-0000-000000000000')
-  AND (tenant = :tenant OR CAST(:tenant AS text) IS NULL)
+  AND (tenant = :tenant OR CAST(:tenant AS text) IS NULL) AND purged_at IS NULL
 ORDER BY id LIMIT :limit
 """)
 _COUNT = text("""
-SELECT count(*) FROM orchestrator.execution WHERE tenant = :tenant OR CAST(:tenant AS text) IS NULL
+SELECT count(*) FROM orchestrator.execution
+WHERE (tenant = :tenant OR CAST(:tenant AS text) IS NULL) AND purged_at IS NULL
 """)
 
 

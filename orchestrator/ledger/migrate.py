@@ -13,11 +13,14 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, text
 
+from orchestrator import clock
 from orchestrator.errors import ConfigurationError, SchemaNotMigrated
 from orchestrator.ledger.tables import SCHEMA
 
 #: Any number, the same in every release: the advisory lock that lets one migration at a time work.
 MIGRATION_LOCK = 7_246_173_001
+#: Seconds until a migration that waits for another asks again.
+_ASK_AGAIN = 0.1
 #: Alembic keeps its context in a module: one thread at a time.
 _ONE_THREAD = threading.Lock()
 
@@ -49,13 +52,18 @@ def migrate(engine: Engine, revision: str = "head") -> str:
 
 @contextmanager
 def _alone(engine: Engine) -> Iterator[None]:
-    """Holds the lock, by an open transaction on a connection of its own: behind a pooler no session can hold one."""
+    """Holds the lock, by an open transaction on a connection of its own: behind a pooler no session can hold one.
+
+    Who waits asks again and again, and who holds it ends on a command that reads nothing: an index that is built beside
+    working workers waits for every snapshot there is, those of both included.
+    """
     with engine.connect().execution_options(isolation_level="READ COMMITTED") as holder:
         holder.detach()
-        # Another migration may take longer than a statement's lock timeout, and ours longer than any idle one's.
-        holder.execute(text("SET LOCAL lock_timeout = 0"))
+        while not holder.execute(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK}).scalar():
+            holder.rollback()
+            clock.pause(_ASK_AGAIN)
+        # The migration may take longer than any idle transaction's timeout.
         holder.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-        holder.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
         yield
 
 

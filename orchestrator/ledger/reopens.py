@@ -21,7 +21,7 @@ from orchestrator.model.reopened import Reopened, Row
 from orchestrator.model.state import StepStatus
 
 STANDING = text("""
-SELECT definition_id, tenant, status, settled_at, parent_id, parent_path, input
+SELECT definition_id, tenant, status, settled_at, parent_id, parent_path, input, purged_at
 FROM orchestrator.execution WHERE id = :execution
 """)
 
@@ -60,6 +60,7 @@ WITH x AS (
                            ELSE clock_timestamp() + p.allowance * interval '1 second' END
                FROM orchestrator.execution p WHERE p.id = execution.parent_id))
     WHERE id = :execution AND status IN ('failed', 'cancelled', 'timed_out') AND settled_at = :seen
+      AND purged_at IS NULL
     RETURNING id, tenant, false AS halt
 ), u AS ({_REOPENED}), d AS (SELECT tenant, halt FROM x), n AS (
     {inserted("CAST(:successors AS jsonb)")} ON CONFLICT DO NOTHING RETURNING path, status, tenant
@@ -81,7 +82,7 @@ SELECT id FROM x
 UNDO_AGAIN = text(f"""
 WITH x AS (
     UPDATE orchestrator.execution SET status = 'compensating', settled_at = NULL
-    WHERE id = :execution AND status = 'compensation_failed' AND settled_at = :seen
+    WHERE id = :execution AND status = 'compensation_failed' AND settled_at = :seen AND purged_at IS NULL
       AND jsonb_array_length(CAST(:reopened AS jsonb)) > 0
     RETURNING id, tenant
 ), u AS ({_REOPENED}), a AS ({audited("compensate")}), e AS (
@@ -104,6 +105,8 @@ class Standing:
     settled_at: datetime | None
     parent: tuple[str, str] | None
     input: Any
+    #: When it was purged: then nothing is left of it to go on from.
+    purged_at: datetime | None = None
 
 
 def standing(connection: Connection, execution_id: str) -> Standing | None:
@@ -118,6 +121,7 @@ def standing(connection: Connection, execution_id: str) -> Standing | None:
         settled_at=row[3],
         parent=None if row[4] is None else (str(row[4]), row[5]),
         input=row[6],
+        purged_at=row[7],
     )
 
 

@@ -132,6 +132,8 @@ execution = Table(
     Column("forked_from", Uuid),
     Column("created_at", TIME, nullable=False, server_default=NOW),
     Column("settled_at", TIME),
+    # Of a purged one the row stays for its idempotency key.
+    Column("purged_at", TIME),
     CheckConstraint(f"(status IN ({FINAL})) = (settled_at IS NOT NULL)", name="execution_final_iff_settled_at"),
     CheckConstraint("idempotency_key <> ''", name="execution_idempotency_key_not_empty"),
     Index(
@@ -156,6 +158,8 @@ execution = Table(
         "settled_at",
         postgresql_where=text("error IS NOT NULL OR status = 'compensation_failed'"),
     ),
+    # What may be purged, the oldest first.
+    Index("execution_settled", "settled_at", postgresql_where=text("settled_at IS NOT NULL AND purged_at IS NULL")),
     Index("execution_retry", "retry_at", postgresql_where=text("retry_at IS NOT NULL")),
     Index("execution_by_definition", "tenant", "definition_name", "id"),
     Index("execution_by_correlation", "tenant", "correlation_id", postgresql_where=text("correlation_id IS NOT NULL")),

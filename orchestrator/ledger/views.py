@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, text
 
-STATUS = text("SELECT status, output, error, retry_at IS NOT NULL FROM orchestrator.execution WHERE id = :execution")
+STATUS = text("""
+SELECT status, output, error, retry_at IS NOT NULL, purged_at FROM orchestrator.execution WHERE id = :execution
+""")
 
 EXECUTION = text("SELECT * FROM orchestrator.execution WHERE id = :execution")
 
@@ -32,10 +35,11 @@ WHERE tenant = :tenant AND (definition_name = :name OR CAST(:name AS text) IS NU
 """)
 
 
-def outcome(connection: Connection, execution_id: str) -> tuple[str, Any, Any, bool] | None:
-    """Status, output and error of an execution, and whether it is retried by itself; None when there is none."""
+def outcome(connection: Connection, execution_id: str) -> tuple[str, Any, Any, bool, datetime | None] | None:
+    """Status, output and error of an execution, whether it is retried by itself, and when it was purged; None when
+    there is none."""
     row = connection.execute(STATUS, {"execution": execution_id}).first()
-    return None if row is None else (row[0], row[1], row[2], row[3])
+    return None if row is None else (row[0], row[1], row[2], row[3], row[4])
 
 
 def status(connection: Connection, execution_id: str) -> tuple[str, Any, Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.recovery import dead_owners, deadlines, due, incidents, overtaken, stalled
+from orchestrator.recovery import dead_owners, deadlines, due, incidents, overtaken, retention, stalled
 from orchestrator.recovery.sweep import Sweep
 
 SWEEPS: dict[str, Sweep] = {
@@ -14,5 +14,6 @@ SWEEPS: dict[str, Sweep] = {
         stalled.SWEEP,
         deadlines.SWEEP,
         incidents.SWEEP,
+        retention.SWEEP,
     )
 }

@@ -136,7 +136,7 @@ def test_several_processes_that_migrate_at_once_make_one_migration(empty: Callab
         command = [sys.executable, "-c", PROCESS, url]
         processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
         begun = clock.elapsed()
-        while waiting(holder) < len(processes):
+        while sessions(holder) < len(processes):
             assert clock.elapsed() - begun < 30
             clock.pause(0.01)
         holder.execute(text(f"SELECT pg_advisory_unlock({MIGRATION_LOCK})"))
@@ -144,15 +144,10 @@ def test_several_processes_that_migrate_at_once_make_one_migration(empty: Callab
     assert answers == [head(), head()]
 
 
-def waiting(connection: Connection) -> int:
-    """How many sessions of this database wait for a lock."""
-    found: int = connection.execute(
-        text(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
-            "AND cardinality(pg_blocking_pids(pid)) > 0"
-        )
-    ).scalar_one()
-    return found
+def sessions(connection: Connection) -> int:
+    """How many others have a session on this database."""
+    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    return int(connection.execute(text(others)).scalar_one())
 
 
 def test_a_migration_waits_for_another_longer_than_the_lock_timeout(empty: Callable[[], Engine]) -> None:
@@ -161,9 +156,8 @@ def test_a_migration_waits_for_another_longer_than_the_lock_timeout(empty: Calla
         busy.execute(text(f"SELECT pg_advisory_lock({MIGRATION_LOCK})"))
         migrating = pool.submit(migrate, engine)
         begun = clock.elapsed()
-        while not waiting(busy) or clock.elapsed() - begun < 0.6:
+        while clock.elapsed() - begun < 0.8:
             assert not migrating.done(), migrating.exception()
-            assert clock.elapsed() - begun < 10
             clock.pause(0.01)
         busy.execute(text(f"SELECT pg_advisory_unlock({MIGRATION_LOCK})"))
         assert migrating.result(30) == head()
