@@ -20,6 +20,9 @@ from fault_suite.outside import Answer, Call, Outside
 from fault_suite.proxy import Proxy
 from fault_suite.rates import recovery
 from fault_suite.workload import ENDS
+from kombu import Producer
+
+from orchestrator import fault_points
 
 # Rates.
 
@@ -271,6 +274,12 @@ def test_each_mutant_is_meant_for_a_fault_and_a_claim_that_there_are() -> None:
     for mutant in mutants.MUTANTS.values():
         assert mutant.fault in known
         assert any(mutant.caught_by in name for name in (*INVARIANTS, *beside))
+
+
+def test_nothing_is_armed_but_processes_started_to_be_hurt() -> None:
+    """This one has loaded the suite, and all the tests that come after run in it."""
+    assert fault_points.reach.__module__ == "orchestrator.fault_points"
+    assert Producer._publish.__module__ == "kombu.messaging"
 
 
 def test_each_mutant_still_finds_what_it_breaks() -> None:

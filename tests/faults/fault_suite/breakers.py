@@ -1,4 +1,4 @@
-"""What traps do to the process that springs them; bound to the product's fault points where this is imported."""
+"""What traps do to the process that springs them; bound to the product's fault points by `arm`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages doubled, dropped or delayed on their way into the broker, in every process that loads the workload."""
+"""Messages doubled, dropped or delayed on their way into the broker, in every process where this is installed."""
 
 from __future__ import annotations
 

@@ -32,8 +32,10 @@ from orchestrator import (
     workflow,
 )
 
-breakers.arm()
-tampering.install()
+if outside.FOLDER in os.environ:
+    # Only in processes that were started to be hurt: not in the suite's own, and not in a test that imports this.
+    breakers.arm()
+    tampering.install()
 
 #: Where transactional activities write; the suite makes the table.
 SCHEMA = """CREATE TABLE effect (number bigint GENERATED ALWAYS AS IDENTITY, execution uuid, path text, attempt int,
