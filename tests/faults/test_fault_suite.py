@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,7 @@ import fault_suite.faults  # noqa: F401 - registers them
 import pytest
 from fault_suite import mutants, scenario
 from fault_suite.checker import INVARIANTS, Effect, Event, Evidence, Found, Step, check
+from fault_suite.client import MIX, evenly
 from fault_suite.fault import FAULTS
 from fault_suite.outside import Answer, Call, Outside
 from fault_suite.proxy import Proxy
@@ -52,6 +55,16 @@ def test_a_rate_that_never_broke_down_is_back_at_once() -> None:
 def test_a_breakdown_that_comes_late_counts() -> None:
     times = [*steady(0, 12, 50), *steady(15, 25, 50)]
     assert recovery(times, begin=0, struck=10, gone=10, end=25).seconds == pytest.approx(5, abs=0.2)
+
+
+def test_the_load_is_spread_evenly() -> None:
+    for seed in range(20):
+        names = evenly(MIX, random.Random(seed))
+        drawn = [next(names) for _ in range(sum(MIX.values()))]
+        assert Counter(drawn) == MIX
+        for name, weight in MIX.items():
+            expected = 20 * weight / len(drawn)
+            assert all(abs(drawn[n : n + 20].count(name) - expected) <= 2 for n in range(len(drawn) - 20))
 
 
 # The proxy.
