@@ -19,6 +19,7 @@
     |- ExecutionNotFound
     |- ControlRefused                an execution cannot be commanded so as it stands; says what can be done
     |- IncidentNotFound
+    |- WorkersAlive
     |- SignalRefused                 an execution does not take a signal or event now; says what it takes
     |- ExecutionFailed               result() of an execution that did not succeed
     |- ResultTimeout
@@ -173,6 +174,22 @@ class ControlRefused(OrchestratorError):
 
 class IncidentNotFound(OrchestratorError):
     """No such incident is open; `orchestrator incidents list --all` shows those that exist."""
+
+
+class WorkersAlive(OrchestratorError):
+    """What must be done before any worker works was asked for while one does.
+
+    Attributes:
+        node: the one that was heard last.
+        silent: how long ago, in seconds.
+    """
+
+    def __init__(self, node: str, silent: float, dead_after: float) -> None:
+        self.node, self.silent = node, silent
+        super().__init__(
+            f"worker node {node} was heard {silent:.1f} s ago: end all workers, and ask again {dead_after:g} s later"
+        )
+        self.args = (node, silent, dead_after)
 
 
 class SignalRefused(OrchestratorError):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from alembic import op
 
+from orchestrator.ledger.online import build_index
+
 revision = "0006"
 down_revision = "0005"
 branch_labels = None
@@ -11,13 +13,12 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """The index is built beside working workers: without a lock that keeps them waiting."""
-    op.execute("ALTER TABLE orchestrator.execution ADD COLUMN purged_at TIMESTAMP WITH TIME ZONE")
-    with op.get_context().autocommit_block():
-        op.execute(
-            "CREATE INDEX CONCURRENTLY IF NOT EXISTS execution_settled ON orchestrator.execution (settled_at) "
-            "WHERE settled_at IS NOT NULL AND purged_at IS NULL"
-        )
+    """The column has no default: no row is rewritten. The index is built beside working workers."""
+    op.execute("ALTER TABLE orchestrator.execution ADD COLUMN IF NOT EXISTS purged_at TIMESTAMP WITH TIME ZONE")
+    build_index(
+        "execution_settled",
+        "orchestrator.execution (settled_at) WHERE settled_at IS NOT NULL AND purged_at IS NULL",
+    )
 
 
 def downgrade() -> None:

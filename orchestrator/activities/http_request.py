@@ -68,7 +68,12 @@ class Content:
     type: str = ""
 
 
-@activity
+def _safe(given: Mapping[str, Any]) -> bool:
+    """RFC 9110, section 9.2.1: such a request asks for no change."""
+    return given.get("method", "GET") in {"GET", "HEAD"}
+
+
+@activity(idempotent=_safe)
 def http_request(
     ctx: StepContext,
     *,

@@ -23,6 +23,9 @@ R = TypeVar("R")
 #: committed`.
 Isolation: TypeAlias = Literal["read uncommitted", "read committed", "repeatable read", "serializable"]
 
+#: Whether, or for which inputs of a step as its definition has them, a call may be repeated long after.
+Repeatable: TypeAlias = bool | Callable[[Mapping[str, Any]], bool]
+
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/-]{0,199}")
 
 
@@ -36,6 +39,8 @@ class Activity:
     function: Callable[..., Any]
     #: Whether it writes through the ledger's own connection, so that its effect and its record commit together.
     transactional: bool = False
+    #: Whether calling it once more with the same idempotency key does no harm; may depend on the step's input.
+    idempotent: Repeatable = False
     #: The isolation level of that transaction.
     isolation: Isolation = "read committed"
     #: Seconds that one attempt may take when step and definition say nothing; None is unlimited.
@@ -82,6 +87,7 @@ class Registry:
         *,
         name: str | None = None,
         transactional: bool = False,
+        idempotent: Repeatable = False,
         isolation: str | None = None,
         timeout: float | None = None,
         heartbeat_timeout: float | None = None,
@@ -107,6 +113,7 @@ class Registry:
             name=chosen,
             function=function,
             transactional=transactional,
+            idempotent=idempotent,
             isolation=_checked_isolation(chosen, isolation, transactional),
             timeout=timeout,
             heartbeat_timeout=heartbeat_timeout,
@@ -118,6 +125,17 @@ class Registry:
         mark(function, chosen)
         self._activities[chosen] = activity
         return activity
+
+    def is_repeatable(self, name: str, input: Mapping[str, Any]) -> bool:  # noqa: A002 - the field's word
+        """Whether an activity is known here, and a call counts once even if the ledger has forgotten an earlier one.
+
+        Args:
+            input: of the step, as its definition has it.
+        """
+        found = self._activities.get(name)
+        if found is None or found.transactional:
+            return found is not None
+        return found.idempotent(input) if callable(found.idempotent) else found.idempotent
 
     def is_transactional(self, name: str) -> bool:
         """Whether an activity is known here and transactional."""
@@ -166,6 +184,7 @@ def activity(
     *,
     name: str | None = None,
     transactional: bool = False,
+    idempotent: Repeatable = False,
     isolation: str | None = None,
     timeout: float | None = None,
     heartbeat_timeout: float | None = None,
@@ -179,6 +198,7 @@ def activity(
     *,
     name: str | None = None,
     transactional: bool = False,
+    idempotent: Repeatable = False,
     isolation: str | None = None,
     timeout: float | None = None,
     heartbeat_timeout: float | None = None,
@@ -189,6 +209,9 @@ def activity(
     Args:
         name: what steps call it by; the function's own name by default.
         transactional: it writes through `context.connection` only, so that its effect and its record commit together.
+        idempotent: calling it once more with the same `context.idempotency_key`, however long after, does no harm; or a
+            function that tells whether this is so from a step's input as its definition has it. Such steps simply run
+            again when the ledger is restored from a backup that is older than their last call.
         isolation: of the transactional activity's transaction: `read committed` (the default; `read uncommitted` is
             the same to PostgreSQL), `repeatable read` or `serializable`. An attempt that the database refuses for the
             sake of another is called anew: apart from the connection, it must do nothing that counts twice.
@@ -208,6 +231,7 @@ def activity(
             decorated,
             name=name,
             transactional=transactional,
+            idempotent=idempotent,
             isolation=isolation,
             timeout=timeout,
             heartbeat_timeout=heartbeat_timeout,

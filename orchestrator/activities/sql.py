@@ -56,7 +56,7 @@ _ENDED = (
 _STATEMENT_TIMEOUT = text("SELECT set_config('statement_timeout', :limit, true)")
 
 
-@activity(timeout=60.0)
+@activity(timeout=60.0, idempotent=lambda given: given.get("exactly_once", True) is True)
 def sql(  # noqa: PLR0917 - all are given by name
     ctx: StepContext,
     connector: str,

@@ -40,6 +40,7 @@ from orchestrator.cli.maintenance import maintenance_group
 from orchestrator.cli.new import new_command
 from orchestrator.cli.purge import purge_command
 from orchestrator.cli.replay import replay_command
+from orchestrator.cli.restored import restored_command
 from orchestrator.cli.schema import schema_command
 from orchestrator.cli.send import emit_command, send_command, signal_command
 from orchestrator.cli.start import start_command
@@ -100,6 +101,7 @@ for _command in (
     verify_command,
     replay_command,
     purge_command,
+    restored_command,
     health_group,
     connectors_group,
     secrets_group,

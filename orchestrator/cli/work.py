@@ -35,12 +35,21 @@ def _log_options(function: Any) -> Any:
 
 
 @click.command("migrate")
+@click.option("--check", is_flag=True, help="Change nothing; exit code 1 if there is something to do.")
 @json_option
-def migrate_command(as_json: bool) -> None:
+def migrate_command(check: bool, as_json: bool) -> None:
     """Bring the database to this release's schema. Safe at any time and in any number at once."""
     with engine() as reached:
         before = migrate.current(reached)
+        if check:
+            migrate.require_migrated(reached)
+            _tell_revision(before, before, as_json)
+            return
         after = migrate.migrate(reached)
+    _tell_revision(before, after, as_json)
+
+
+def _tell_revision(before: str | None, after: str | None, as_json: bool) -> None:
     if as_json:
         write_json({"before": before, "revision": after})
     else:

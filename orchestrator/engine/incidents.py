@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from orchestrator.compiler.graph import Graph
@@ -22,8 +22,9 @@ COMPENSATION_FAILED: Final = "compensation_failed"
 QUEUE_WITHOUT_CONSUMER: Final = "queue_without_consumer"
 UNKNOWN_ON_WORKERS: Final = "unknown_on_workers"
 DRIFT: Final = "drift"
+RESTORED: Final = "restored"
 
-KINDS: Final = (RETRIES_EXHAUSTED, COMPENSATION_FAILED, QUEUE_WITHOUT_CONSUMER, UNKNOWN_ON_WORKERS, DRIFT)
+KINDS: Final = (RETRIES_EXHAUSTED, COMPENSATION_FAILED, QUEUE_WITHOUT_CONSUMER, UNKNOWN_ON_WORKERS, DRIFT, RESTORED)
 
 
 def of_failure(row: Mapping[str, Any], graph: Graph) -> Incident:
@@ -102,6 +103,22 @@ def of_drift(tenant: str, conflict: DefinitionConflict, node: str) -> Incident:
     )
 
 
+def of_restore(tenant: str, definition: str, steps: Sequence[str]) -> Incident:
+    """The incident of executions that wait since the ledger was restored.
+
+    Args:
+        steps: paths of what may have been done since the backup.
+    """
+    told = _short(", ".join(map(code, steps)))
+    return Incident(
+        tenant=tenant,
+        kind=RESTORED,
+        fingerprint=fingerprint(definition),
+        title=f"{definition}: restored from a backup; {told} may have been done since",
+        detail={"definition": definition, "steps": list(steps)},
+    )
+
+
 def drift_fingerprint(name: str, version: int) -> str:
     """The fingerprint of the drift of a definition's version."""
     return fingerprint(name, str(version))
@@ -115,7 +132,8 @@ def command(kind: str, detail: Mapping[str, Any], execution_id: str | None) -> s
         return "orchestrator definitions"
     if execution_id is None:
         return None
-    return f"orchestrator {'compensate' if kind == COMPENSATION_FAILED else 'retry'} {execution_id}"
+    helps = {COMPENSATION_FAILED: "compensate", RESTORED: "resume"}
+    return f"orchestrator {helps.get(kind, 'retry')} {execution_id}"
 
 
 def _short(message: str) -> str:

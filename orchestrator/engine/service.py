@@ -20,6 +20,7 @@ from orchestrator.engine.handle import ExecutionHandle
 from orchestrator.engine.inbox import PATIENCE
 from orchestrator.engine.oversight import Oversight
 from orchestrator.engine.replay import Replays
+from orchestrator.engine.restore import Restores
 from orchestrator.engine.start import Options, Started, Target
 from orchestrator.errors import ExecutionNotFound, UnknownDefinition
 from orchestrator.ledger import database, definitions, views
@@ -34,7 +35,7 @@ class RunsSync(Protocol):
         """Call a function with the synchronous session or connection within."""
 
 
-class Service(Audited, Control, Oversight, Replays):
+class Service(Audited, Control, Oversight, Replays, Restores):
     """Starts executions, reaches, commands and oversees them, and finds them again."""
 
     @cached_property

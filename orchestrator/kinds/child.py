@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -25,6 +25,9 @@ class WorkflowSpec(Spec):
 
 class ChildWorkflow(Plain):
     """Its output is the child's; detached, the child's id."""
+
+    #: The child has steps of its own, and is not known to a ledger that is older than it.
+    reaches_out: ClassVar[bool] = True
 
     def __init__(self, step: Step) -> None:
         self._spec = read(WorkflowSpec, step)

@@ -157,6 +157,8 @@ class Kind(Protocol):
 
     #: Whether its steps hold a body.
     has_body: ClassVar[bool]
+    #: Whether what its steps do is known to others than the ledger's rows about this execution.
+    reaches_out: ClassVar[bool]
     #: Names that its body may use beside those around it.
     names: ClassVar[frozenset[str]]
     #: Whether its steps take an input and make attempts, as activities do.
@@ -194,6 +196,7 @@ class Plain:
     """Defaults of kinds that have no body, no exits and no values."""
 
     has_body: ClassVar[bool] = False
+    reaches_out: ClassVar[bool] = False
     names: ClassVar[frozenset[str]] = frozenset()
     makes_attempts: ClassVar[bool] = False
     exits: tuple[str, ...] = ()

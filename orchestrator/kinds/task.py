@@ -28,6 +28,7 @@ class TaskSpec(Spec):
 class CalledTask(Plain):
     """Its output is what the task returns."""
 
+    reaches_out: ClassVar[bool] = True
     makes_attempts: ClassVar[bool] = True
 
     def __init__(self, step: Step) -> None:

@@ -84,6 +84,16 @@ LEFT = text(
     )
 )
 
+#: None of its executions stands still any more.
+RESUMED = text(
+    _resolve(
+        "'its executions have been resumed, or have ended'",
+        """i.kind = 'restored' AND NOT EXISTS (
+            SELECT FROM orchestrator.incident_subject k JOIN orchestrator.execution x ON x.id = k.execution_id
+            WHERE k.incident_id = i.id AND x.status IN ('pausing', 'paused'))""",
+    )
+)
+
 #: A step of the same activity has succeeded since, in one of the newest executions of the definition.
 KNOWN_AGAIN = text(
     _resolve(
@@ -215,7 +225,7 @@ def raise_(connection: Connection, incident: Incident) -> None:
 
 def resolve(connection: Connection, *, silence: float) -> list[Resolved]:
     """Close what is over."""
-    found = [*connection.execute(KNOWN_AGAIN), *connection.execute(LEFT)]
+    found = [*connection.execute(KNOWN_AGAIN), *connection.execute(LEFT), *connection.execute(RESUMED)]
     found += connection.execute(CONSUMED_AGAIN, {"silence": silence})
     return [Resolved(id=str(row[0]), kind=row[1], title=row[2]) for row in found]
 

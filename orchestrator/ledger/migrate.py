@@ -1,7 +1,13 @@
-"""Brings the database to this release's schema, with Alembic."""
+"""Brings the database to this release's schema, with Alembic, beside working workers.
+
+A statement that waits for a table's exclusive lock has everybody else wait behind it, however short its own work: a
+backup or a forgotten transaction in the way would then stop all workers. So a migration waits for `LOCK_PATIENCE` at a
+time, gives up its place in the queue, and asks again; each revision is one transaction, and begins anew.
+"""
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,16 +17,34 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy.exc import OperationalError
 
 from orchestrator import clock
 from orchestrator.errors import ConfigurationError, SchemaNotMigrated
+from orchestrator.ledger import database
 from orchestrator.ledger.tables import SCHEMA
+
+logger = logging.getLogger("orchestrator.migrate")
 
 #: Any number, the same in every release: the advisory lock that lets one migration at a time work.
 MIGRATION_LOCK = 7_246_173_001
+#: Seconds that a migration keeps others waiting behind it for a lock.
+LOCK_PATIENCE = 1.0
+#: Seconds until it asks for that lock again.
+_NEXT_TRY = 2.0
 #: Seconds until a migration that waits for another asks again.
 _ASK_AGAIN = 0.1
+#: Sessions that have been in a transaction with one of our tables for a while.
+_IN_THE_WAY = text("""
+SELECT DISTINCT a.pid, coalesce(nullif(a.application_name, ''), a.usename, '?') AS who, a.state,
+       CAST(extract(epoch FROM clock_timestamp() - a.xact_start) AS int) AS seconds
+FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE c.relnamespace = CAST(:schema AS regnamespace) AND l.granted AND l.pid <> pg_backend_pid()
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND a.xact_start < clock_timestamp() - CAST(:patience AS float8) * interval '1 second'
+ORDER BY seconds DESC LIMIT 5
+""")
 #: Alembic keeps its context in a module: one thread at a time.
 _ONE_THREAD = threading.Lock()
 
@@ -37,17 +61,37 @@ def script_location() -> Path:
 def migrate(engine: Engine, revision: str = "head") -> str:
     """Upgrade to a revision (the newest by default) and return the revision now in force.
 
-    Several at once are safe: an advisory lock lets one work while the others wait and then find nothing to do.
+    Several at once are safe: an advisory lock lets one work while the others wait and then find nothing to do. It waits
+    as long as a transaction is in the way, without keeping anybody else waiting, and logs whose it is.
     """
-    config = _config()
-    with (
-        _ONE_THREAD,
-        _alone(engine),
-        engine.connect().execution_options(isolation_level="READ COMMITTED") as connection,
-    ):
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
+    with _ONE_THREAD, _alone(engine):
+        while not _upgraded(engine, revision):
+            clock.pause(_NEXT_TRY)
     return current(engine) or ""
+
+
+def _upgraded(engine: Engine, revision: str) -> bool:
+    """Whether nobody's lock was in the way; what was done before that stays."""
+    config = _config()
+    with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
+        event.listen(connection, "begin", _wait_shortly)
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, revision)
+        except OperationalError as error:
+            if database.sqlstate(error) != database.LOCK_TIMEOUT:
+                raise
+            connection.rollback()
+            rows = connection.execute(_IN_THE_WAY, {"schema": SCHEMA, "patience": LOCK_PATIENCE})
+            found = [f"pid {row.pid} ({row.who}, {row.state}, {row.seconds} s)" for row in rows]
+            logger.warning("the migration waits for other transactions: %s", ", ".join(found) or "they have just ended")
+            return False
+        return True
+
+
+def _wait_shortly(connection: Connection) -> None:
+    # Also behind a pooler, which would give a session's own setting to whoever comes next.
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{int(LOCK_PATIENCE * 1000)}ms'")
 
 
 @contextmanager

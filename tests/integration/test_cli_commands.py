@@ -233,7 +233,10 @@ def test_a_database_that_was_never_migrated_is_one_error(
         code, out, err = cli(*command.split())
         assert (code, out, len(err.splitlines())) == (1, "", 1), command
         assert "orchestrator migrate" in err
+    code, _, err = cli("migrate", "--check")
+    assert (code, "this release needs" in err) == (1, True)
     assert cli.json("migrate")["before"] is None
+    assert cli.json("migrate", "--check")["before"] == migrate.current(cli.engine)
     assert cli.json("list") == []
 
 

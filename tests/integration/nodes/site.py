@@ -17,6 +17,7 @@ from sqlalchemy import create_engine, make_url, text
 
 from nodes.amqp_broker import AmqpBroker
 from nodes.brokers import SiteBroker
+from nodes.circumstances import circumstances
 from nodes.messages import Message
 from nodes.process_nodes import BeatNode, ProcessContainer, WorkerNode, celery
 from nodes.redis_broker import RedisBroker
@@ -60,6 +61,7 @@ MODULES = (
     "nodes.erring",
     "nodes.oversight",
     "nodes.crowded",
+    "nodes.restored",
 )
 #: Those that the test process starts.
 STARTED = (*MODULES, "nodes.stray", "nodes.latecomer")
@@ -103,6 +105,17 @@ class Site:
         self._own.dispose()
         self.orchestrator.app.close()
         self.broker.close()
+
+    def still(self) -> None:
+        """End all nodes and beats at once, and the test process's own connections to the database."""
+        for node in self._nodes.values():
+            node.kill()
+        for beat in self._beats.values():
+            beat.kill()
+        self._nodes.clear()
+        self._beats.clear()
+        self.orchestrator.core.database.dispose()
+        self._own.dispose()
 
     def forget_connections(self) -> None:
         """Have the test process make new connections to the broker, which has ended those it had."""
@@ -196,11 +209,15 @@ class Site:
 
     def call(self, handle: ExecutionHandle, path: str, attempt: int = 1, within: float = PATIENCE) -> Call:
         """The call of a step's attempt, once it has begun."""
-        return eventually(
-            lambda: next((c for c in self.witness.calls(handle.id, path) if c.attempt == attempt), None),
-            f"attempt {attempt} of {path} has begun",
-            within,
-        )
+        try:
+            return eventually(
+                lambda: next((c for c in self.witness.calls(handle.id, path) if c.attempt == attempt), None),
+                f"attempt {attempt} of {path} has begun",
+                within,
+            )
+        except AssertionError as error:
+            error.add_note(circumstances(self.orchestrator, self.waiting(WORK), handle))
+            raise
 
     def status(self, handle: ExecutionHandle, status: str, within: float = PATIENCE) -> None:
         """Wait until the execution has a status."""
