@@ -30,8 +30,12 @@ demo: $(STAMP) ## fulfil 830 orders through a killed worker, and check every inv
 dev: $(STAMP) ## keep PostgreSQL, a broker, workers and beats up in the foreground
 	@$(BIN)/orchestrator dev $(ARGS)
 
+# Test files run side by side, each process with servers of its own: most of them wait most of the time. JOBS=1 is one
+# after the other.
+JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
+
 test: $(STAMP) ## run the tests, on real servers of their own
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 # With servers of your own, by URL: what neither ends them nor looks into them. Else also what does.
 BROKER ?=
