@@ -48,6 +48,7 @@ OF_OURS := tests/brokers tests/integration/test_worker_waits.py tests/integratio
 
 test-brokers: $(STAMP) ## tests on RabbitMQ, PgBouncer, TLS and Sentinels: Debian's packages, or BROKER=amqp://.. POOLER=..
 	@BROKER='$(or $(BROKER),amqp)' POOLER='$(or $(POOLER),1)' $(BIN)/python -m pytest \
+		$(if $(findstring ://,$(BROKER)$(POOLER)),,--numprocesses $(JOBS) --dist loadfile) \
 		$(if $(findstring ://,$(BROKER)$(POOLER)),$(BY_URL),$(OF_OURS)) $(ARGS)
 
 # SEED repeats a run; without one it takes a new one and tells it. BROKER=amqp|tls|sentinel and POOLER=1 choose other servers.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
-from types import FrameType
 from typing import Any
 
 import pytest
+from costs import calls
 
 from orchestrator.compiler.body import Body, Following
 from orchestrator.compiler.graph import Graph
@@ -173,23 +172,6 @@ def test_failures_are_borne_by_steps_that_lead_only_to_joins_which_do_without_so
 def test_losers_of_a_join_may_stand_far_before_it_and_include_whole_diamonds() -> None:
     found = body(step("a"), step("b", "a"), step("c", "a"), step("d", "b", "c"), step("e"), step("j", "d", "e", join=1))
     assert sorted(found.losers("j")) == ["a", "b", "c", "d", "e"]
-
-
-def calls(work: Callable[[], object]) -> int:
-    """How many functions a piece of work calls: its cost, whatever the machine does beside."""
-    made = 0
-
-    def count(_frame: FrameType, event: str, _argument: object) -> None:
-        nonlocal made
-        made += event in {"call", "c_call"}
-
-    before = sys.getprofile()
-    sys.setprofile(count)
-    try:
-        work()
-    finally:
-        sys.setprofile(before)
-    return made
 
 
 def line(size: int) -> list[Step]:
