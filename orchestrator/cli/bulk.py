@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import Any
 from uuid import UUID
@@ -42,11 +42,16 @@ class Order:
 
     #: cancel, retry ...
     command: str
-    #: What can then be said of it: "is being cancelled".
-    done: str
     carry_out: Callable[[Orchestrator, str], object]
+    #: What can then be said of it: "is being cancelled".
+    done: str = ""
+    #: Or what `carry_out` gives, which is printed instead: "forked".
+    gives: str | None = None
     #: The statuses in which executions are meant if filters name none.
     statuses: tuple[str, ...] = ()
+    #: Those are meant that have a row for the step at this path, in one of these statuses.
+    step: str | None = None
+    step_statuses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,30 +146,27 @@ def execute(order: Order, given: Subjects, *, as_json: bool) -> None:
         raise SystemExit(FAILED)
 
 
-def execute_one(order: Order, execution: UUID, *, as_json: bool) -> None:
-    """Carry out an order on one execution; SystemExit with 1 if it refused."""
-    if _one_by_one(order, [str(execution)], as_json):
-        raise SystemExit(FAILED)
-
-
-def attempt(act: Callable[[], object]) -> str | None:
-    """Do something to one execution; why it refused, or None when it did not."""
+def _attempt(order: Order, found: Orchestrator, execution_id: str) -> tuple[object, str | None]:
+    """Do something to one execution; what that gives, and why it refused, or None when it did not."""
     try:
-        act()
+        return order.carry_out(found, execution_id), None
     except ControlRefused as error:
-        return error.reason
+        return None, error.reason
     except REFUSALS as error:
-        return str(error)
+        return None, str(error)
     except DBAPIError as error:
         if database.sqlstate(error) != database.LOCK_TIMEOUT:
             raise
-        return "somebody else holds it for so long that nothing was done; try again"
-    return None
+        return None, "somebody else holds it for so long that nothing was done; try again"
 
 
 def _meant(order: Order, given: Subjects) -> list[dict[str, Any]]:
     settings = load()
-    selection = given.filters.selection(settings.tenant, statuses=order.statuses, roots=True)
+    selection = replace(
+        given.filters.selection(settings.tenant, statuses=order.statuses, roots=True),
+        step=order.step,
+        step_statuses=order.step_statuses,
+    )
     with ledger(settings) as connection:
         return list(selected(connection, selection, limit=given.limit))
 
@@ -197,20 +199,21 @@ def _each(
 ) -> None:
     """Args: as_json: None tells refusals only."""
     for execution_id in ids:
-        reason = attempt(lambda which=execution_id: order.carry_out(found, which))  # type: ignore[misc]
+        result, reason = _attempt(order, found, execution_id)
         if reason is None:
             tally.done += 1
         else:
             tally.refused.append(execution_id)
         if as_json:
-            write_json(outcome(order.command, execution_id, reason), line=True)
+            more = {} if order.gives is None else {order.gives: result}
+            write_json(_outcome(order.command, execution_id, reason, **more), line=True)
         elif reason is not None:
             out.print(f"[red]refused[/] {execution_id}: {escape(reason)}", soft_wrap=True)
         elif as_json is False:
-            click.echo(f"{execution_id} {order.done}")
+            click.echo(f"{execution_id} {order.done}" if order.gives is None else result)
 
 
-def outcome(command: str, execution_id: str, reason: str | None, **more: Any) -> dict[str, Any]:
+def _outcome(command: str, execution_id: str, reason: str | None, **more: Any) -> dict[str, Any]:
     """What --json says of one execution; `reason` is why it was not done."""
     return {"id": execution_id, "command": command, "done": reason is None, "reason": reason, **more}
 
@@ -219,7 +222,7 @@ def _show(order: Order, rows: Sequence[Mapping[str, Any]], as_json: bool) -> Non
     if as_json:
         for row in rows:
             about = {"definition": row["definition_name"], "status": row["status"], "created_at": row["created_at"]}
-            write_json(outcome(order.command, str(row["id"]), "dry run", **about), line=True)
+            write_json(_outcome(order.command, str(row["id"]), "dry run", **about), line=True)
         return
     drawn = table("id", "definition", "status", "started", "correlation id")
     for row in rows[:_MOST]:

@@ -8,18 +8,17 @@ from collections.abc import Callable
 from functools import wraps
 from os import getuid
 from typing import Any
-from uuid import UUID
 
 import click
 
 from orchestrator.application import Orchestrator
-from orchestrator.cli.bulk import Order, Subjects, attempt, execute, execute_one, outcome, subjects
-from orchestrator.cli.exits import EXIT_CODES, FAILED
+from orchestrator.cli.bulk import Order, Subjects, execute, subjects
+from orchestrator.cli.exits import EXIT_CODES
 from orchestrator.cli.given import json_data
-from orchestrator.cli.output import json_option, write_json
-from orchestrator.cli.reach import opened
-from orchestrator.engine.handle import ExecutionHandle
+from orchestrator.cli.output import json_option
+from orchestrator.model.state import FINAL_EXECUTIONS
 from orchestrator.model.state import ExecutionStatus as X
+from orchestrator.model.state import StepStatus as S
 
 
 def operator() -> str:
@@ -61,8 +60,9 @@ _input = click.option(
 _output = click.option(
     "--output", "-o", callback=json_data, metavar="JSON|@FILE|-", help="What the step gives; null by default."
 )
-_one = click.argument("execution", type=click.UUID)
 _path = click.argument("path")
+#: Steps that nobody works on.
+_STAND_BY = (S.READY, S.WAITING, S.RETRYING)
 
 
 @click.command("cancel", epilog=EXIT_CODES)
@@ -124,7 +124,10 @@ def resume_command(*, subjects: Subjects, children: bool, said: dict[str, Any], 
 @accountable
 @json_option
 def retry_command(*, subjects: Subjects, changed: dict[str, Any], said: dict[str, Any], as_json: bool) -> None:
-    """Let ended executions go on from where they failed, by id or by filter; what is done stays done."""
+    """Let ended executions go on from where they failed, by id or by filter; what is done stays done.
+
+    Of an execution that has not ended, steps that wait for their next attempt make it now.
+    """
 
     def retry(found: Orchestrator, execution_id: str) -> None:
         found.retry(execution_id, **changed, **said)
@@ -154,52 +157,74 @@ def compensate_command(*, subjects: Subjects, to: str | None, said: dict[str, An
 
 
 @click.command("skip", epilog=EXIT_CODES)
-@_one
+@subjects
 @_path
 @_output
 @accountable
 @json_option
-def skip_command(*, execution: UUID, path: str, output: Any, said: dict[str, Any], as_json: bool) -> None:
-    """Pass over the step at PATH as if it had succeeded: one that has failed, or one that is not running."""
+def skip_command(*, subjects: Subjects, path: str, output: Any, said: dict[str, Any], as_json: bool) -> None:
+    """Pass over the step at PATH as if it had succeeded, by id or by filter: one that has failed, or is not running."""
 
     def skip(found: Orchestrator, execution_id: str) -> None:
         found.skip(execution_id, path, output=output, **said)
 
-    execute_one(Order(command="skip", done="goes on", carry_out=skip), execution, as_json=as_json)
+    order = Order(
+        command="skip",
+        done="goes on",
+        carry_out=skip,
+        statuses=(X.RUNNING, X.PAUSING, X.PAUSED, X.FAILED, X.TIMED_OUT, X.CANCELLED),
+        step=path,
+        step_statuses=(*_STAND_BY, S.FAILED, S.TIMED_OUT, S.CANCELLED),
+    )
+    execute(order, subjects, as_json=as_json)
 
 
 @click.command("complete", epilog=EXIT_CODES)
-@_one
+@subjects
 @_path
 @_output
 @accountable
 @json_option
-def complete_command(*, execution: UUID, path: str, output: Any, said: dict[str, Any], as_json: bool) -> None:
-    """Complete the step at PATH, which waits, by hand."""
+def complete_command(*, subjects: Subjects, path: str, output: Any, said: dict[str, Any], as_json: bool) -> None:
+    """Complete the step at PATH by hand, which waits, by id or by filter."""
 
     def complete(found: Orchestrator, execution_id: str) -> None:
         found.complete(execution_id, path, output=output, **said)
 
-    execute_one(Order(command="complete", done="goes on", carry_out=complete), execution, as_json=as_json)
+    order = Order(
+        command="complete",
+        done="goes on",
+        carry_out=complete,
+        statuses=(X.RUNNING, X.PAUSING, X.PAUSED),
+        step=path,
+        step_statuses=_STAND_BY,
+    )
+    execute(order, subjects, as_json=as_json)
 
 
 @click.command("fork", epilog=EXIT_CODES)
-@_one
+@subjects
 @_path
 @_input
 @accountable
 @json_option
-def fork_command(*, execution: UUID, path: str, changed: dict[str, Any], said: dict[str, Any], as_json: bool) -> None:
-    """Start a new execution from the step at PATH of an ended one, whose results before it are taken over; its id."""
-    made: list[ExecutionHandle] = []
-    with opened() as found:
-        reason = attempt(lambda: made.append(found.fork(str(execution), path, **changed, **said)))
-    new = made[0].id if made else None
-    if as_json:
-        write_json(outcome("fork", str(execution), reason, forked=new), line=True)
-    elif new is not None:
-        click.echo(new)
-    else:
-        click.echo(f"refused {execution}: {reason}", err=True)
-    if new is None:
-        raise SystemExit(FAILED)
+def fork_command(
+    *, subjects: Subjects, path: str, changed: dict[str, Any], said: dict[str, Any], as_json: bool
+) -> None:
+    """Start new executions from the step at PATH of ended ones, by id or by filter; what came before is taken over.
+
+    Prints the new executions' ids. Of those that a filter finds, the ones are meant that have come to the step.
+    """
+
+    def fork(found: Orchestrator, execution_id: str) -> str:
+        return found.fork(execution_id, path, **changed, **said).id
+
+    order = Order(
+        command="fork",
+        gives="forked",
+        carry_out=fork,
+        statuses=tuple(sorted(FINAL_EXECUTIONS)),
+        step=path,
+        step_statuses=tuple(S),
+    )
+    execute(order, subjects, as_json=as_json)

@@ -9,10 +9,9 @@ from sqlalchemy import Connection
 from orchestrator.compiler.graph import Graph
 from orchestrator.compiler.reopen import undo_again
 from orchestrator.engine import reopen
-from orchestrator.engine.advance import advance, advance_many, child_ended
+from orchestrator.engine.advance import advance, child_ended
+from orchestrator.engine.by_hand import ByHand, stands
 from orchestrator.engine.handle import ExecutionHandle
-from orchestrator.engine.inbox import Inbox
-from orchestrator.engine.mend import bare_spread
 from orchestrator.engine.reopen import CHANGED, RETRYABLE, require
 from orchestrator.engine.saga import undo_ended, undo_order
 from orchestrator.errors import ControlRefused
@@ -21,17 +20,15 @@ from orchestrator.ledger.controls import By
 from orchestrator.ledger.maintenance import Maintenance
 from orchestrator.ledger.reopens import Standing
 from orchestrator.model.identity import new_id, undone_path
-from orchestrator.model.reopened import Row
-from orchestrator.model.state import FINAL_EXECUTIONS, STANDING_STILL, ExecutionStatus, StepStatus
+from orchestrator.model.state import STANDING_STILL, ExecutionStatus
 
 #: Leave the input as it is.
 UNCHANGED: Final = object()
 
-_BY_HAND = frozenset({StepStatus.READY, StepStatus.WAITING, StepStatus.RETRYING})
 _UNDOABLE = RETRYABLE | {ExecutionStatus.SUCCEEDED}
 
 
-class Control(Inbox):
+class Control(ByHand):
     """Commands executions."""
 
     def cancel(
@@ -52,21 +49,20 @@ class Control(Inbox):
         Raises:
             ExecutionNotFound, ControlRefused: there is no such execution, or it has ended or goes back already.
         """
+        by = By(actor=actor, reason=reason)
 
         def act(connection: Connection) -> None:
-            flagged = controls.cancel(
-                connection, execution_id, reason, actor=actor, undo=compensate, detach=not children
-            )
-            if not flagged and controls.call_off(connection, execution_id, By(actor=actor, reason=reason)):
+            flagged = controls.cancel(connection, execution_id, reason, by=by, undo=compensate, detach=not children)
+            if not flagged and controls.call_off(connection, execution_id, by):
                 child_ended(self.core, connection, execution_id)
                 return
             if not flagged:
                 status = require(connection, execution_id).status
                 if status != ExecutionStatus.CANCELLING:
-                    raise ControlRefused(execution_id, f"it {_stands(status)}, and cannot be cancelled any more")
+                    raise ControlRefused(execution_id, f"it {stands(status)}, and cannot be cancelled any more")
             advance(self.core, connection, execution_id, ())
 
-        self._persist(act)
+        self._command(execution_id, by, act)
 
     def pause(self, execution_id: str, *, actor: str, reason: str | None = None, children: bool = True) -> None:
         """Let no further step of an execution start; running ones end. Once paused already, nothing happens.
@@ -83,7 +79,7 @@ class Control(Inbox):
             if not controls.pause(connection, execution_id, by):
                 status = require(connection, execution_id).status
                 if status not in STANDING_STILL:
-                    raise ControlRefused(execution_id, f"it {_stands(status)}; only what runs can be paused")
+                    raise ControlRefused(execution_id, f"it {stands(status)}; only what runs can be paused")
             controls.settle_pause(connection, execution_id)
 
         self._persist(act)
@@ -106,10 +102,10 @@ class Control(Inbox):
                 status = require(connection, execution_id).status
                 # One that goes on may have children that do not: whoever resumed it died before them.
                 if not (children and status == ExecutionStatus.RUNNING and self._still(connection, execution_id)):
-                    raise ControlRefused(execution_id, f"it {_stands(status)}; only what is paused can be resumed")
+                    raise ControlRefused(execution_id, f"it {stands(status)}; only what is paused can be resumed")
             advance(self.core, connection, execution_id)
 
-        self._persist(act)
+        self._command(execution_id, by, act)
         if children:
             self._with_children(execution_id, lambda child: self.resume(child, actor=actor, reason=reason))
 
@@ -121,13 +117,14 @@ class Control(Inbox):
         reason: str | None = None,
         input: Any = UNCHANGED,  # noqa: A002 - the field's word
     ) -> None:
-        """Let an execution go on that failed, timed out or was cancelled; all that is done is kept.
+        """Let an execution go on that failed, timed out or was cancelled; all that is done is kept. Of one that goes
+        on, steps that wait for their next attempt make it now.
 
         Args:
             input: another input, for the steps to come.
 
         Raises:
-            ExecutionNotFound, ControlRefused: it has not ended so, or what it did is undone.
+            ExecutionNotFound, ControlRefused: it has not ended so, and nothing of it waits; or what it did is undone.
             InvalidInput, PayloadError: the input does not fit.
         """
         by = By(actor=actor, reason=reason)
@@ -136,51 +133,7 @@ class Control(Inbox):
             value = self._other_input(connection, execution_id, input)
             reopen.retry(self.core, connection, execution_id, by, value=value)
 
-        self._persist(act)
-
-    def skip(self, execution_id: str, path: str, *, actor: str, reason: str | None = None, output: Any = None) -> None:
-        """Let a step count as succeeded with an output: one that failed its execution, which goes on, or an open one.
-
-        Raises:
-            ExecutionNotFound, ControlRefused: there is no such step, it runs, is done, or waits for a body or child;
-                it is a choice, and the output names none of its cases.
-            PayloadError: the output does not fit.
-        """
-        by, what = By(actor=actor, reason=reason), f"output of step {path}"
-        self._encoded(output, what)
-
-        def act(connection: Connection) -> None:
-            standing = require(connection, execution_id)
-            text = self._admitted(standing.tenant, output, what)
-            if standing.status not in RETRYABLE:
-                self._complete(connection, execution_id, path, text, by=by)
-                return
-            row = _row(reopens.rows(connection, execution_id), execution_id, path)
-            if row.status in {StepStatus.SUCCEEDED, StepStatus.SKIPPED}:
-                raise ControlRefused(execution_id, f"step {path} is {row.status} already")
-            given = {path: text}
-            reopen.retry(self.core, connection, execution_id, by, command="skip", path=path, given=given)
-
-        self._persist(act)
-
-    def complete(
-        self, execution_id: str, path: str, *, actor: str, reason: str | None = None, output: Any = None
-    ) -> None:
-        """End a step by hand that waits, for a signal, a time or its turn, with an output.
-
-        Raises:
-            ExecutionNotFound, ControlRefused: there is no such step, it runs, is done, or waits for a body or child;
-                it is a choice, and the output names none of its cases.
-            PayloadError: the output does not fit.
-        """
-        by, what = By(actor=actor, reason=reason), f"output of step {path}"
-        self._encoded(output, what)
-
-        def act(connection: Connection) -> None:
-            text = self._admitted(require(connection, execution_id).tenant, output, what)
-            self._complete(connection, execution_id, path, text, by=by)
-
-        self._persist(act)
+        self._command(execution_id, by, act)
 
     def compensate(self, execution_id: str, *, actor: str, reason: str | None = None, to: str | None = None) -> None:
         """Undo what an execution did that has ended; or what of it could not be undone, once more.
@@ -207,7 +160,7 @@ class Control(Inbox):
                 raise ControlRefused(execution_id, _no_undo(standing.status))
             advance(self.core, connection, execution_id)
 
-        self._persist(act)
+        self._command(execution_id, by, act)
 
     def fork(
         self,
@@ -234,7 +187,7 @@ class Control(Inbox):
             value = self._other_input(connection, execution_id, input)
             reopen.fork(self.core, connection, execution_id, path, by, new=new, value=value)
 
-        self._persist(act)
+        self._command(execution_id, by, act)
         return ExecutionHandle(id=new, created=True, _database=self.core.database)
 
     def maintenance(self, on: bool, *, actor: str, reason: str | None = None, tenant: str | None = None) -> bool:
@@ -276,42 +229,6 @@ class Control(Inbox):
     def _graph(self, connection: Connection, standing: Standing) -> Graph:
         return self.core.graphs.get(connection, standing.definition_id)
 
-    def _complete(self, connection: Connection, execution_id: str, path: str, text: str, *, by: By) -> None:
-        standing = require(connection, execution_id)
-        if standing.status in FINAL_EXECUTIONS:
-            raise ControlRefused(execution_id, f"it {_stands(standing.status)}; its steps are as they are")
-        row = _row(reopens.rows(connection, execution_id), execution_id, path)
-        if row.status not in _BY_HAND:
-            raise ControlRefused(execution_id, f"step {path} is {row.status}; only one that waits is ended by hand")
-        if row.undoes is not None:
-            raise ControlRefused(execution_id, f"{path} is a compensation, which is not ended by hand")
-        if row.awaits in {"body", "child", "event"}:
-            raise ControlRefused(execution_id, f"step {path} waits for its {row.awaits}; end that instead")
-        found = bare_spread(self.core, connection, execution_id)
-        if found is None:
-            raise ControlRefused(execution_id, CHANGED)
-        graph, spread = found
-        exit_by = reopen.exit_by(graph, execution_id, path, text)
-        behind = spread.following(path, exit_by)
-        ready = controls.complete(
-            connection,
-            execution_id,
-            path,
-            text,
-            seen=row.attempt,
-            stood=row.status,
-            successors=behind.rows,
-            by=by,
-            exit_by=exit_by,
-        )
-        if ready is None:
-            raise ControlRefused(execution_id, f"step {path} has gone on at the same moment; look at it again")
-        ready += spread.after(behind)
-        if ready:
-            advance_many(self.core, connection, [(execution_id, each) for each in ready])
-        else:
-            advance(self.core, connection, execution_id, ())
-
     def _undo_again(self, connection: Connection, execution_id: str, standing: Standing, by: By) -> None:
         again = undo_again(reopens.rows(connection, execution_id), undo_order(connection, execution_id))
         for each in again:
@@ -323,19 +240,6 @@ class Control(Inbox):
                 advance(self.core, connection, child)
         if not reopens.undo_again(connection, execution_id, seen=standing.settled_at, reopened=again, by=by):
             raise ControlRefused(execution_id, CHANGED)
-
-
-def _row(rows: list[Row], execution_id: str, path: str) -> Row:
-    found = next((row for row in rows if row.path == path), None)
-    if found is None:
-        raise ControlRefused(
-            execution_id, f"it has no step {path} so far; `orchestrator show {execution_id}` lists them"
-        )
-    return found
-
-
-def _stands(status: str) -> str:
-    return f"has ended {status}" if status in FINAL_EXECUTIONS else f"is {status}"
 
 
 def _no_undo(status: str) -> str:

@@ -20,7 +20,7 @@ from orchestrator.engine.core import Core
 from orchestrator.engine.mend import bare_spread, decide_joins, wake_containers
 from orchestrator.engine.signal import match
 from orchestrator.errors import ControlRefused, ExecutionNotFound
-from orchestrator.ledger import forks, maintenance, parks, reopens
+from orchestrator.ledger import controls, forks, maintenance, parks, reopens
 from orchestrator.ledger.controls import By
 from orchestrator.ledger.reopens import Standing
 from orchestrator.model.reopened import Reopened, Row
@@ -57,7 +57,8 @@ def retry(
     value: str | None = None,
     by_itself: bool = False,
 ) -> None:
-    """Let an execution go on that has failed, was cancelled or timed out; what is done stays done.
+    """Let an execution go on that has failed, was cancelled or timed out; what is done stays done. Of one that has not
+    ended, the steps that wait for their next attempt make it now.
 
     Args:
         given: outputs (JSON text) by path of failed steps that count as succeeded.
@@ -68,6 +69,8 @@ def retry(
     """
     standing = require(connection, execution_id)
     if standing.status not in RETRYABLE:
+        if not given and value is None and controls.hurry(connection, execution_id, by):
+            return
         raise ControlRefused(execution_id, _no_retry(standing.status))
     if standing.parent is not None:
         parent = require(connection, standing.parent[0])
@@ -132,7 +135,9 @@ def _no_retry(status: str) -> str:
         return "a compensation of it has failed; `orchestrator compensate` tries that again"
     if status in FINAL_EXECUTIONS:
         return f"it has ended {status}; only failed, cancelled and timed_out executions are retried"
-    return f"it is {status}; only executions that have ended failed, cancelled or timed_out are retried"
+    return (
+        f"it is {status}, and nothing of it waits for its next attempt; what has ended unluckily is retried as a whole"
+    )
 
 
 def _race_on(successors: Iterable[dict[str, Any]], undecided: set[str]) -> None:

@@ -121,7 +121,8 @@ class StepFindings:
         for_ever = undone is None and self._graph.step(step["path"]).on_error == "retry"
         number = f"{step['failures'] + 1}{'' if for_ever else f' of {most}'}"
         sentence = f"{code(step['path'])} is tried again {when(step['due_at'], self._now)}, as attempt {number}; "
-        return self._found("retry", f"{sentence}the last ended with {told(step['error'])}", None, step["path"])
+        sentence += f"the last ended with {told(step['error'])}"
+        return self._found("retry", sentence, f"orchestrator retry {self._id}", step["path"])
 
     def _waiting(self, step: Mapping[str, Any]) -> Finding:
         path, name, awaits = step["path"], code(step["path"]), step["awaits"]

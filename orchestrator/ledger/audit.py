@@ -26,7 +26,8 @@ class Entry:
 
 
 ENTRIES = text("""
-SELECT id, at, actor, command, execution_id, path, reason, parameters FROM orchestrator.audit
+SELECT id, at, actor, command, execution_id, path, reason, parameters - 'command_id' AS parameters
+FROM orchestrator.audit
 WHERE tenant = :tenant AND (execution_id = CAST(:execution AS uuid) OR CAST(:execution AS uuid) IS NULL)
   AND (actor = :actor OR CAST(:actor AS text) IS NULL)
 ORDER BY id DESC LIMIT :limit

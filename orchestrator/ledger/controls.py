@@ -15,13 +15,17 @@ no such snapshot shows. What a new snapshot then shows running was all there can
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, text
 
 from orchestrator.ledger.fragments import EVENTS, SUCCESSORS
 from orchestrator.ledger.tables import OPEN
+from orchestrator.model.identity import new_id
+
+#: Among the parameters of an entry in the audit.
+COMMAND_ID = "command_id"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,10 +34,12 @@ class By:
 
     actor: str
     reason: str | None = None
+    #: The command's own, by which it finds its entry in the audit when the answer to it was lost.
+    id: str = field(default_factory=lambda: str(new_id()))
 
     def parameters(self, **also: Any) -> dict[str, Any]:
         """What the statements take."""
-        return {"actor": self.actor, "reason": self.reason, "parameters": json.dumps(also)}
+        return {"actor": self.actor, "reason": self.reason, "parameters": json.dumps(also | {COMMAND_ID: self.id})}
 
 
 def audited(command: str, source: str = "x", path: str = "NULL") -> str:
@@ -47,6 +53,11 @@ def audited(command: str, source: str = "x", path: str = "NULL") -> str:
 
 #: Who did it, as part of an event's data.
 BY = "jsonb_strip_nulls(jsonb_build_object('actor', CAST(:actor AS text), 'reason', CAST(:reason AS text)))"
+
+CARRIED_OUT = text(f"""
+SELECT count(*) > 0 FROM orchestrator.audit
+WHERE execution_id = :execution AND parameters ->> '{COMMAND_ID}' = :command
+""")
 
 #: Flags an execution: it starts nothing more, and its running attempts drain. Children that go on alone have no parent.
 CANCEL = text(f"""
@@ -152,6 +163,18 @@ WITH x AS (
 SELECT id FROM x
 """)
 
+#: What waits for its next attempt need not any more: the sweep of what is due takes it up.
+HURRY = text(f"""
+WITH s AS (
+    UPDATE orchestrator.step SET due_at = clock_timestamp()
+    WHERE execution_id = :execution AND status = 'retrying' AND NOT halt AND due_at > clock_timestamp()
+    RETURNING path
+), x AS (
+    SELECT id, tenant FROM orchestrator.execution WHERE id = :execution AND EXISTS (SELECT FROM s)
+), a AS ({audited("retry")})
+SELECT count(*) FROM s
+""")
+
 #: Ends a step that nobody works on, in its place and with its successors. `seen` and `stood` are the attempt and the
 #: status that were looked at: a signal that has woken it meanwhile would be lost, with nobody the wiser.
 COMPLETE = text(f"""
@@ -178,27 +201,26 @@ def cancel(
     execution_id: str,
     reason: str | None,
     *,
-    actor: str | None = None,
+    by: By | None = None,
     undo: bool | None = None,
     detach: bool = False,
 ) -> bool:
     """Flag an execution as cancelling; False when it does not go forward any more.
 
     Args:
-        actor: who commands it; None for what the engine does itself.
+        by: who commands it; None for what the engine does itself.
         undo: whether what was done is undone; None as the definition says.
         detach: let its children go on without it.
     """
     also = {key: value for key, value in {"compensate": undo, "children": not detach}.items() if value is not None}
-    parameters = {
-        "execution": execution_id,
-        "reason": reason,
-        "actor": actor,
-        "undo": undo,
-        "detach": detach,
-        "parameters": json.dumps(also),
-    }
+    said = {"actor": None, "parameters": "{}"} if by is None else by.parameters(**also)
+    parameters = said | {"execution": execution_id, "reason": reason, "undo": undo, "detach": detach}
     return connection.execute(CANCEL, parameters).first() is not None
+
+
+def carried_out(connection: Connection, execution_id: str, by: By) -> bool:
+    """Whether a command has taken effect on an execution."""
+    return bool(connection.execute(CARRIED_OUT, {"execution": execution_id, "command": by.id}).scalar_one())
 
 
 def pause(connection: Connection, execution_id: str, by: By) -> bool:
@@ -228,6 +250,11 @@ def settle_pause(connection: Connection, execution_id: str) -> bool:
 def resume(connection: Connection, execution_id: str, by: By) -> bool:
     """Let a paused execution go on; False when it is not paused. What is ready is to be published."""
     return connection.execute(RESUME, {"execution": execution_id, **by.parameters()}).first() is not None
+
+
+def hurry(connection: Connection, execution_id: str, by: By) -> int:
+    """Let the steps of an execution that wait for their next attempt make it now; how many there are."""
+    return int(connection.execute(HURRY, {"execution": execution_id, **by.parameters()}).scalar_one())
 
 
 def complete(

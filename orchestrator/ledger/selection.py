@@ -35,6 +35,9 @@ class Selection:
     newer_than: float | None = None
     #: Only those that no other execution waits for.
     roots: bool = False
+    #: It has a row for the step at this path, in one of these statuses.
+    step: str | None = None
+    step_statuses: tuple[str, ...] = ()
 
 
 SELECT = text("""
@@ -51,6 +54,9 @@ WHERE tenant = :tenant
   AND (created_at > statement_timestamp() - CAST(:newer_than AS float8) * interval '1 second'
        OR CAST(:newer_than AS float8) IS NULL)
   AND (parent_id IS NULL OR NOT CAST(:roots AS boolean))
+  AND (CAST(:step AS text) IS NULL OR EXISTS (
+      SELECT FROM orchestrator.step s
+      WHERE s.execution_id = execution.id AND s.path = :step AND s.status = ANY(CAST(:step_statuses AS text[]))))
   AND (id < CAST(:before AS uuid) OR CAST(:before AS uuid) IS NULL)
 ORDER BY id DESC LIMIT :limit
 """)
@@ -83,6 +89,8 @@ def _page(connection: Connection, selection: Selection, before: object, limit: i
         "older_than": selection.older_than,
         "newer_than": selection.newer_than,
         "roots": selection.roots,
+        "step": selection.step,
+        "step_statuses": list(selection.step_statuses),
         "before": before,
         "limit": limit,
     }

@@ -129,8 +129,8 @@ def test_a_dry_run_shows_and_counts_what_is_meant_and_changes_nothing(
 ) -> None:
     ids = begin(orchestrator, label, MANY)
     before = everything(home)
-    for command in ("cancel", "pause", "resume", "retry", "compensate"):
-        console.done(command, "--label", f"test={label}", "--status", "running", "--dry-run")
+    for command in ("cancel", "pause", "resume", "retry", "compensate", "skip echo", "complete echo", "fork echo"):
+        console.done(*command.split(), "--label", f"test={label}", "--status", "running", "--dry-run")
     told = console.done("cancel", "--label", f"test={label}", "--dry-run", "--yes")
     assert everything(home) == before
     assert f"dry run: would cancel {MANY} executions ({MANY} running)" in told
@@ -161,6 +161,44 @@ def test_those_that_are_meant_are_commanded_and_no_others(
     assert statuses(home, label) == {"running": 5}
     code, out, err = console("retry", *blue)
     assert (code, out, "nothing to retry" in err) == (0, "", True)
+
+
+def test_steps_of_those_that_have_come_to_them_are_completed_or_passed_over(
+    home: Place, orchestrator: Orchestrator, console: Console, label: str
+) -> None:
+    echoing, waiting = begin(orchestrator, label, 3), begin(orchestrator, label, 2, name="commanded-waiting")
+    mine = ("--label", f"test={label}")
+    assert [row["id"] for row in console.lines("complete", "echo", *mine, "--dry-run")] == echoing
+    assert [row["id"] for row in console.lines("skip", "word", *mine, "--dry-run")] == waiting
+    assert console.lines("skip", "last", *mine, "--dry-run") == []
+    assert console.done("complete", "echo", *mine, "--limit", "2", "--output", "7", "--yes") == (
+        "complete: 2 done, 0 refused\n"
+    )
+    assert console.done("skip", "word", *mine, "--yes", "--reason", "nobody answers") == "skip: 2 done, 0 refused\n"
+    assert statuses(home, label) == {"succeeded": 2, "running": 3}
+    assert orchestrator.execution(echoing[0]).result(1) == 7
+    assert [entry.reason for entry in orchestrator.audit(waiting[0])] == ["nobody answers"]
+    assert console.done("complete", *waiting, "last", "--output", "1").splitlines() == [
+        f"{execution} goes on" for execution in waiting
+    ]
+    code, out, err = console("complete", "echo", *mine, "--status", "succeeded", "--yes")
+    assert (code, out, "nothing to complete" in err) == (0, "", True)
+
+
+def test_those_that_have_ended_are_forked_from_a_step(
+    home: Place, orchestrator: Orchestrator, console: Console, label: str
+) -> None:
+    ended, going = begin(orchestrator, label, 2), begin(orchestrator, label, 1)
+    for execution in ended:
+        console.done("complete", execution, "echo", "--output", "1")
+    mine = ("--label", f"test={label}")
+    assert {row["id"] for row in console.lines("fork", "echo", *mine, "--dry-run")} == set(ended)
+    told = console.lines("fork", "echo", *mine, "--input", "2", "--yes")
+    assert [(row["id"], row["done"]) for row in told] == [(execution, True) for execution in ended]
+    forks = [orchestrator.execution(row["forked"]) for row in told]
+    assert [fork.status() for fork in forks] == ["running", "running"]
+    assert orchestrator.execution(going[0]).status() == "running"
+    assert console.done("fork", *ended, "echo").count("\n") == 2
 
 
 def test_what_is_refused_is_told_and_the_rest_is_done(

@@ -109,6 +109,16 @@ def test_a_delay_says_until_when_and_a_deadline_that_comes_first_is_told(site: S
     assert handle.result(30) == 1
 
 
+def test_a_step_that_waits_for_its_next_attempt_makes_it_when_told_to(site: Site, explain: Explain) -> None:
+    handle = site.start("tomorrow")
+    found = explain.until(handle, "retry")
+    assert found.command == f"orchestrator retry {handle.id}"
+    explain.obey(found)
+    assert handle.result(30) == 2
+    assert [entry.command for entry in site.orchestrator.audit(handle.id)] == ["retry"]
+    assert not site.orchestrator.replay(handle.id).differences
+
+
 def test_a_retry_says_when_and_why_and_a_missing_beat_is_found_and_mended(site: Site, explain: Explain) -> None:
     handle = site.start("tomorrow")
     found = explain.until(handle, "retry")

@@ -28,7 +28,10 @@ ONE = "01930000-0000-7000-8000-000000000000"
         ("compensate --status done --yes", "'done' is not one of"),
         ("compensate no-id", "not a valid UUID"),
         (f"retry {ONE} --input {{", "is no JSON"),
-        (f"skip {ONE}", "Missing argument 'PATH'"),
+        ("skip", "Missing argument 'PATH'"),
+        (f"skip {ONE}", "which executions?"),
+        ("fork step", "which executions?"),
+        (f"complete {ONE} step --dry-run", "not both"),
         (f"complete {ONE} step --output {{", "is no JSON"),
         ("audit no-id", "not a valid UUID"),
         ("maintenance maybe", "No such command"),
@@ -43,12 +46,14 @@ def test_a_command_that_could_mean_anything_is_refused_with_2(
     assert answer.out == ""
 
 
-@pytest.mark.parametrize("command", ["cancel", "pause", "resume", "retry", "compensate"])
+@pytest.mark.parametrize(
+    "command", ["cancel", "pause", "resume", "retry", "compensate", "skip a", "complete a", "fork a"]
+)
 def test_where_nobody_can_be_asked_many_are_commanded_with_yes_only(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
-    assert call([command, "--all"]) == 2
+    assert call([*command.split(), "--all"]) == 2
     assert "--dry-run, then give --yes" in capsys.readouterr().err
 
 

@@ -8,11 +8,16 @@ from enum import StrEnum
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, create_engine, make_url
+from sqlalchemy import Connection, Engine, create_engine, make_url
 from sqlalchemy.pool import NullPool
 
+from ledger.clients import Client
 from ledger.driver import Ledger
 from ledger.proxy import Proxy
+from orchestrator.application import own_app
+from orchestrator.config import Settings
+from orchestrator.dispatch.publish import Publisher
+from orchestrator.engine.core import Core
 from orchestrator.ledger import database
 from orchestrator.ledger.migrate import migrate
 from orchestrator.model.state import EXECUTION_TRANSITIONS, STEP_TRANSITIONS
@@ -104,3 +109,22 @@ def proxy(ledger_url: str) -> Iterator[Proxy]:
     """A way to the database that loses what it is told to lose."""
     with Proxy(ledger_url) as running:
         yield running
+
+
+@pytest.fixture
+def client(broker_url: str, ledger: Ledger) -> Iterator[Callable[[Engine], Client]]:
+    """Makes application code on an engine; what it publishes goes where no worker consumes."""
+    settings = Settings.model_validate({"broker_url": broker_url, "default_queue": "unconsumed"})
+    app = own_app(settings)
+    yield lambda engine: Client(Core(settings, engine, Publisher(app)))
+    app.close()
+
+
+@pytest.fixture
+def distant(proxy: Proxy, client: Callable[[Engine], Client]) -> Iterator[Client]:
+    """Application code whose connections go by way of the proxy."""
+    engine = database.connect(proxy.url, pool_size=2, lock_timeout=10)
+    # A new connection has a transaction of its own at first, which is not to be struck.
+    engine.connect().close()
+    yield client(engine)
+    engine.dispose()

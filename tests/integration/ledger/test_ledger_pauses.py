@@ -455,7 +455,7 @@ def test_a_step_is_ended_by_hand_during_a_pause_and_what_is_behind_it_waits(ledg
 
 
 def cancel(connection: Connection, begun: Begun) -> bool:
-    return controls.cancel(connection, begun.id, "enough", actor="bob")
+    return controls.cancel(connection, begun.id, "enough", by=By(actor="bob"))
 
 
 def test_what_an_uncommitted_end_by_hand_inserts_is_waited_for_and_cancelled(ledger: Ledger) -> None:

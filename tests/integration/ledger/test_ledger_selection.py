@@ -101,6 +101,19 @@ def test_those_that_others_wait_for_may_be_left_out(ledger: Ledger, target: Targ
     assert ids(ledger, labels={"test": "roots"}, roots=True) == [parent]
 
 
+def test_those_that_have_come_to_a_step_may_be_meant_alone(ledger: Ledger, target: Target) -> None:
+    here, there = (ledger.begin(target, Options(labels={"test": "step"})).id for _ in range(2))
+    (path,) = (row[0] for row in ledger.sql("SELECT path FROM orchestrator.step WHERE execution_id = :e", e=here))
+    ledger.sql(
+        "UPDATE orchestrator.step SET status = 'skipped', settled_at = now(), ready_xid = NULL WHERE execution_id = :e",
+        e=there,
+    )
+    mine: dict[str, Any] = {"labels": {"test": "step"}}
+    assert ids(ledger, step=path, step_statuses=("ready", "waiting"), **mine) == [here]
+    assert ids(ledger, step=path, step_statuses=("ready", "skipped"), **mine) == [there, here]
+    assert ids(ledger, step="nowhere", step_statuses=("ready", "skipped"), **mine) == []
+
+
 @pytest.fixture(scope="module")
 def history(ledger: Ledger, crowd: list[str]) -> None:
     """Ten times as many that have ended."""
@@ -121,7 +134,7 @@ def history(ledger: Ledger, crowd: list[str]) -> None:
 def test_a_page_of_few_among_many_is_read_by_an_index(
     ledger: Ledger, history: None, meant: dict[str, Any], index: str
 ) -> None:
-    names = ("name", "statuses", "correlation", "older_than", "newer_than", "before")
+    names = ("name", "statuses", "correlation", "older_than", "newer_than", "before", "step", "step_statuses")
     given: dict[str, Any] = dict.fromkeys(names) | {"tenant": TENANT, "labels": "{}", "roots": False, "limit": PAGE}
     plan = "\n".join(row[0] for row in ledger.sql(f"EXPLAIN {selection.SELECT.text}", **given | meant))
     assert index in plan

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from sqlalchemy import Connection, Engine
 
+from ledger.clients import Client
 from ledger.driver import Ledger
 from ledger.proxy import COMMIT, Proxy
 from ledger.races import race
-from orchestrator.application import own_app
-from orchestrator.config import Settings
-from orchestrator.dispatch.publish import Publisher
 from orchestrator.engine import start as starting
-from orchestrator.engine.core import Core
-from orchestrator.engine.service import Service
 from orchestrator.engine.start import Options, Started, Target
 from orchestrator.errors import IdempotencyConflict, IdempotencyKeyHeld
 from orchestrator.ledger import database
@@ -23,32 +19,6 @@ from orchestrator.ledger.selection import Selection, selected
 
 START = "INSERT INTO orchestrator.execution"
 LINE = {"first": (), "second": ("first",)}
-
-
-class Client(Service):
-    """Application code."""
-
-    def __init__(self, core: Core) -> None:
-        self.core = core
-
-
-@pytest.fixture
-def client(broker_url: str, ledger: Ledger) -> Iterator[Callable[[Engine], Client]]:
-    """Makes application code on an engine; what it publishes goes where no worker consumes."""
-    settings = Settings.model_validate({"broker_url": broker_url, "default_queue": "unconsumed"})
-    app = own_app(settings)
-    yield lambda engine: Client(Core(settings, engine, Publisher(app)))
-    app.close()
-
-
-@pytest.fixture
-def distant(proxy: Proxy, client: Callable[[Engine], Client]) -> Iterator[Client]:
-    """Application code whose connections go by way of the proxy."""
-    engine = database.connect(proxy.url, pool_size=2, lock_timeout=10)
-    # A new connection has a transaction of its own at first, which is not to be struck.
-    engine.connect().close()
-    yield client(engine)
-    engine.dispose()
 
 
 def start(ledger: Ledger, target: Target, key: str | None, value: object = 1) -> Started:

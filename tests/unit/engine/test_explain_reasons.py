@@ -104,8 +104,8 @@ def test_a_delay_and_a_retry_tell_when() -> None:
     assert (kind, command) == ("time", f"orchestrator complete {ID} a")
     assert sentence == "`a` waits for its time, at 2026-01-31 09:02:00 UTC, in 2 min"
     error = {"name": "Busy", "message": "come back"}
-    kind, sentence, _ = only(findings(PLAIN, row("a", "retrying", failures=2, due_at=at(30), error=error)))
-    assert kind == "retry"
+    kind, sentence, command = only(findings(PLAIN, row("a", "retrying", failures=2, due_at=at(30), error=error)))
+    assert (kind, command) == ("retry", f"orchestrator retry {ID}")
     assert sentence == (
         "`a` is tried again at 2026-01-31 09:00:30 UTC, in 30 s, as attempt 3 of 4; the last ended with Busy: come back"
     )
