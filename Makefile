@@ -35,7 +35,7 @@ dev: $(STAMP) ## keep PostgreSQL, a broker, workers and beats up in the foregrou
 JOBS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 
 test: $(STAMP) ## run the tests, on real servers of their own
-	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # With servers of your own, by URL: what neither ends them nor looks into them. Else also what does.
 BROKER ?=
@@ -48,7 +48,7 @@ OF_OURS := tests/brokers tests/integration/test_worker_waits.py tests/integratio
 
 test-brokers: $(STAMP) ## tests on RabbitMQ, PgBouncer, TLS and Sentinels: Debian's packages, or BROKER=amqp://.. POOLER=..
 	@BROKER='$(or $(BROKER),amqp)' POOLER='$(or $(POOLER),1)' $(BIN)/python -m pytest \
-		$(if $(findstring ://,$(BROKER)$(POOLER)),,--numprocesses $(JOBS) --dist loadfile) \
+		$(if $(findstring ://,$(BROKER)$(POOLER)),,--numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder) \
 		$(if $(findstring ://,$(BROKER)$(POOLER)),$(BY_URL),$(OF_OURS)) $(ARGS)
 
 # SEED repeats a run; without one it takes a new one and tells it. BROKER=amqp|tls|sentinel and POOLER=1 choose other servers.

@@ -25,15 +25,28 @@ _STAND_BY = frozenset({StepStatus.READY, StepStatus.WAITING, StepStatus.RETRYING
 class ByHand(Inbox):
     """Carries out commands, and ends steps in their place."""
 
-    def _command(self, execution_id: str, by: By, act: Callable[[Connection], None]) -> None:
+    def _command(
+        self,
+        execution_id: str,
+        by: By,
+        act: Callable[[Connection], None],
+        rest: Callable[[Connection], None] | None = None,
+    ) -> None:
         """Carry out a command on an execution. Sent again after its answer was lost, it may find the execution as it
-        has left it itself: its entry in the audit, which its statement wrote, tells. The rest is then looked after."""
+        has left it itself: its entry in the audit, which its statement wrote, tells.
+
+        Args:
+            rest: what is then done in the place of `act`; by default whatever the execution needs to go on.
+        """
         sent = False
 
         def once(connection: Connection) -> None:
             nonlocal sent
             if sent and controls.carried_out(connection, execution_id, by):
-                advance(self.core, connection, execution_id)
+                if rest is None:
+                    advance(self.core, connection, execution_id)
+                else:
+                    rest(connection)
                 return
             sent = True
             act(connection)

@@ -133,7 +133,10 @@ class Control(ByHand):
             value = self._other_input(connection, execution_id, input)
             reopen.retry(self.core, connection, execution_id, by, value=value)
 
-        self._command(execution_id, by, act)
+        def rest(connection: Connection) -> None:
+            reopen.retry_children(self.core, connection, execution_id, by)
+
+        self._command(execution_id, by, act, rest)
 
     def compensate(self, execution_id: str, *, actor: str, reason: str | None = None, to: str | None = None) -> None:
         """Undo what an execution did that has ended; or what of it could not be undone, once more.

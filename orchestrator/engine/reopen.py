@@ -106,6 +106,17 @@ def retry(
     _mend(core, connection, graph, execution_id, found=found, successors=successors)
 
 
+def retry_children(core: Core, connection: Connection, execution_id: str, by: By) -> None:
+    """The rest of a retry that was broken off behind its own statement: what it waits for goes on with it."""
+    for row in reopens.rows(connection, execution_id):
+        if row.status == StepStatus.WAITING and row.awaits == "child":
+            child = parks.resume(connection, execution_id, row.path).get("child")
+            with suppress(ControlRefused):
+                retry(core, connection, str(child), by)
+            child_ended(core, connection, str(child))
+    advance(core, connection, execution_id)
+
+
 def _require_waiting(graph: Graph, rows: Iterable[Row], execution_id: str, given: Mapping[str, str]) -> None:
     """Refuse what cannot be given before anything is changed: children that go on do so at once."""
     try:

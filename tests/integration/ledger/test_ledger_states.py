@@ -63,6 +63,9 @@ EXECUTION_WRITES: Final = {
     "controls.RESUME": ({X.PAUSING, X.PAUSED}, {X.RUNNING, X.FAILING}),
     "reopens.RETRY": ({X.FAILED, X.CANCELLED, X.TIMED_OUT}, {X.RUNNING}),
     "reopens.UNDO_AGAIN": ({X.COMPENSATION_FAILED}, {X.COMPENSATING}),
+    "restores.BEGIN": ({X.CREATED}, {X.RUNNING}),
+    "restores.HOLD": ({X.RUNNING}, {X.PAUSING}),
+    "restores.REST": ({X.PAUSING}, {X.PAUSED}),
     "timers.DUE": ({X.CREATED}, {X.RUNNING}),
     "timers.EXPIRE": ({X.RUNNING}, {X.TIMING_OUT}),
 }
