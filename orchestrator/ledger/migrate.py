@@ -3,6 +3,8 @@
 A statement that waits for a table's exclusive lock has everybody else wait behind it, however short its own work: a
 backup or a forgotten transaction in the way would then stop all workers. So a migration waits for `LOCK_PATIENCE` at a
 time, gives up its place in the queue, and asks again; each revision is one transaction, and begins anew.
+
+Alembic is imported where it is used: every worker and application imports this module, and few of them migrate.
 """
 
 from __future__ import annotations
@@ -12,11 +14,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import OperationalError
 
@@ -24,6 +23,9 @@ from orchestrator import clock
 from orchestrator.errors import ConfigurationError, SchemaNotMigrated
 from orchestrator.ledger import database
 from orchestrator.ledger.tables import SCHEMA
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 logger = logging.getLogger("orchestrator.migrate")
 
@@ -72,6 +74,8 @@ def migrate(engine: Engine, revision: str = "head") -> str:
 
 def _upgraded(engine: Engine, revision: str) -> bool:
     """Whether nobody's lock was in the way; what was done before that stays."""
+    from alembic import command  # noqa: PLC0415
+
     config = _config()
     with engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
         event.listen(connection, "begin", _wait_shortly)
@@ -113,6 +117,8 @@ def _alone(engine: Engine) -> Iterator[None]:
 
 def current(engine: Engine) -> str | None:
     """The revision in force; None for a database never migrated."""
+    from alembic.runtime.migration import MigrationContext  # noqa: PLC0415
+
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"version_table_schema": SCHEMA})
         return context.get_current_revision()
@@ -124,6 +130,8 @@ def require_migrated(engine: Engine) -> None:
     A revision that this release does not know is a newer one's: migrations only add what the release before can leave
     alone, so that the workers of both work together while the new release is rolled out.
     """
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
     scripts, found = ScriptDirectory.from_config(_config()), current(engine)
     head, known = scripts.get_current_head(), {script.revision for script in scripts.walk_revisions()}
     if found is None or (found in known and found != head):
@@ -133,6 +141,8 @@ def require_migrated(engine: Engine) -> None:
 
 
 def _config() -> Config:
+    from alembic.config import Config  # noqa: PLC0415
+
     config = Config()
     config.set_main_option("script_location", str(script_location()))
     return config
