@@ -111,6 +111,10 @@ def retry_children(core: Core, connection: Connection, execution_id: str, by: By
     for row in reopens.rows(connection, execution_id):
         if row.status == StepStatus.WAITING and row.awaits == "child":
             child = parks.resume(connection, execution_id, row.path).get("child")
+            standing = reopens.standing(connection, child) if child else None
+            # One that goes on by itself was not what the retry was about.
+            if standing is None or standing.status not in RETRYABLE:
+                continue
             with suppress(ControlRefused):
                 retry(core, connection, str(child), by)
             child_ended(core, connection, str(child))
