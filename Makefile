@@ -6,6 +6,9 @@ STAMP := $(VENV)/.installed
 # Extra arguments, such as make demo ARGS=--json
 ARGS ?=
 
+# Where this is set, each of the many hundreds of processes that the tests start would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup examples demo dev test test-brokers faults faults-long faults-mutants faults-matrix properties lint types check bench-core clean
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -15,6 +16,8 @@ from orchestrator.activities.result import ResultType
 from orchestrator.errors import ConfigurationError, UnknownActivity
 from orchestrator.model.activity import mark
 from orchestrator.spelling import did_you_mean
+
+logger = logging.getLogger("orchestrator.activities")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -129,13 +132,22 @@ class Registry:
     def is_repeatable(self, name: str, input: Mapping[str, Any]) -> bool:  # noqa: A002 - the field's word
         """Whether an activity is known here, and a call counts once even if the ledger has forgotten an earlier one.
 
+        A function that cannot tell of an input, which may be full of `{{ path }}`, has not said that it does.
+
         Args:
             input: of the step, as its definition has it.
         """
         found = self._activities.get(name)
         if found is None or found.transactional:
             return found is not None
-        return found.idempotent(input) if callable(found.idempotent) else found.idempotent
+        if not callable(found.idempotent):
+            return found.idempotent
+        try:
+            return found.idempotent(input)
+        except Exception:
+            told = "idempotent= of an activity has failed; it counts as not idempotent"
+            logger.exception(told, extra={"activity": name})
+            return False
 
     def is_transactional(self, name: str) -> bool:
         """Whether an activity is known here and transactional."""

@@ -145,6 +145,24 @@ class Publisher:
                 _send_confirmed(producer, send)
 
 
+class SilentPublisher(Publisher):
+    """Says nothing: what there is to publish is left to the sweeps.
+
+    Args:
+        like: whose application and queues it knows.
+    """
+
+    def __init__(self, like: Publisher) -> None:
+        super().__init__(like._app, like._default_queue)
+
+    def publish(self, plans: Sequence[Planned]) -> bool:
+        """Nothing is published."""
+        return not plans
+
+    def _quietly(self, task: str, arguments: tuple[object, ...], **options: object) -> None:
+        return
+
+
 def _send_confirmed(producer: Any, send: Callable[[Any], object]) -> None:
     """Send over a connection that is given up if that ends by any error: nobody could tell what it still carries."""
     batch_confirmed(producer)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 from sqlalchemy import Connection, Engine
 
 from orchestrator.compiler.graph import Graph
 from orchestrator.compiler.own_tasks import Route
 from orchestrator.config import Settings
-from orchestrator.dispatch.publish import Publisher
+from orchestrator.dispatch.publish import Publisher, SilentPublisher
 from orchestrator.errors import UnknownDefinition
 from orchestrator.ledger import definitions
 from orchestrator.ledger.seals import Seals
@@ -45,3 +47,9 @@ class Core:
         self.publisher = publisher
         self.seals = Seals(settings.secret_keys)
         self.graphs = Graphs(settings.default_queue, publisher.route)
+
+    def silent(self) -> Core:
+        """The same parts, but for a publisher that leaves everything to the sweeps."""
+        found = copy(self)
+        found.publisher = SilentPublisher(self.publisher)
+        return found

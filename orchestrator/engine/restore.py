@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -15,7 +16,8 @@ from orchestrator.compiler.graph import Graph
 from orchestrator.compiler.repeats import unrepeatable
 from orchestrator.engine.inbox import PATIENCE, Inbox
 from orchestrator.engine.incidents import of_restore
-from orchestrator.errors import WorkersAlive
+from orchestrator.engine.reopen import retry
+from orchestrator.errors import ControlRefused, WorkersAlive
 from orchestrator.ledger import database, incidents, restores
 from orchestrator.ledger.controls import By
 from orchestrator.ledger.incidents import Subject
@@ -23,6 +25,8 @@ from orchestrator.ledger.restores import Doubted
 
 #: Precedes the paths, for the history and the audit.
 BECAUSE = "restored from a backup; this may have been done since: "
+#: Of what was to be retried by itself.
+RETRIED_BECAUSE = "restored from a backup; it was to be retried by itself, and may have been since"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,8 +73,9 @@ class Restores(Inbox):
 
         What the nodes of the time before held is taken back, and deadlines are later by the time since. Executions in
         which a step that is not done yet, by this ledger, may have been done since are paused, with one incident for
-        each definition; activities that are transactional or `idempotent` are in no doubt, and simply run again. An
-        activity that this process does not know is in doubt. Done twice, it finds what was done the first time.
+        each definition; those that had failed, and were to be retried as a whole by themselves, are among them.
+        Activities that are transactional or `idempotent` are in no doubt, and simply run again. An activity that this
+        process does not know is in doubt. Done twice, it finds what was done the first time.
 
         Args:
             dry_run: tell what would be done, and do nothing.
@@ -102,10 +107,11 @@ class Restores(Inbox):
     def _take_up(self, connection: Connection, by: By) -> Restored:
         heard, now = restores.times(connection)
         released = restores.take_back(connection, heard)
+        self._retry(connection, by)
         held: list[Held] = []
         for tenant, definition_id in restores.definitions(connection):
             graph = self.core.graphs.get(connection, definition_id)
-            tops = unrepeatable(graph.definition, registry.is_repeatable)
+            tops = self._tops(graph)
             doubted = restores.hold(connection, definition_id, tops, BECAUSE, by) if tops else []
             if doubted:
                 held.append(self._enter(connection, tenant, graph, doubted, now))
@@ -121,10 +127,26 @@ class Restores(Inbox):
         restores.enter(connection, self.core.settings.tenant, by, facts)
         return found
 
+    def _retry(self, connection: Connection, by: By) -> None:
+        """Retry what would be retried by itself and is in doubt: as no worker works, it can be paused before it goes
+        on, and then a person decides of it as of everything else. Nothing is published: workers find it when they
+        come, if it may go on."""
+        core = self.core.silent()
+        because = By(actor=by.actor, reason=RETRIED_BECAUSE)
+        for definition_id in restores.definitions_retried(connection):
+            tops = self._tops(core.graphs.get(connection, definition_id))
+            for execution_id in restores.retried(connection, definition_id, tops) if tops else ():
+                # Where its parent goes back, the sweep will not retry it either.
+                with suppress(ControlRefused):
+                    retry(core, connection, execution_id, because, by_itself=True)
+
+    def _tops(self, graph: Graph) -> dict[str, list[str]]:
+        return unrepeatable(graph.definition, registry.is_repeatable)
+
     def _enter(
         self, connection: Connection, tenant: str, graph: Graph, doubted: Sequence[Doubted], now: datetime
     ) -> Held:
-        steps = tuple(dict.fromkeys(path for each in doubted for path in each.paths.split(", ")))
+        steps = tuple(dict.fromkeys(path for each in doubted for path in each.paths))
         subjects = [Subject(execution_id=each.id, path="", at=now) for each in doubted]
         incidents.count(connection, of_restore(tenant, graph.name, steps), subjects)
         return Held(tenant=tenant, definition=graph.name, version=graph.version, executions=len(doubted), steps=steps)

@@ -55,21 +55,32 @@ SELECT DISTINCT tenant, definition_id FROM orchestrator.execution
 WHERE status IN ('created', 'running', 'pausing', 'paused') ORDER BY tenant, definition_id
 """)
 
-#: Executions `x` of a definition in which something of :tops is not settled, and what: its paths, in their order.
+#: Executions `x` of a definition in which something of :tops is not done, and what: its paths, in their order.
 _DOUBTED = """
     SELECT x.id, u.paths FROM orchestrator.execution x, LATERAL (
-        SELECT string_agg(t.top ->> 'paths', ', ' ORDER BY t.number) AS paths
-        FROM jsonb_array_elements(CAST(:tops AS jsonb)) WITH ORDINALITY AS t(top, number)
+        SELECT array_agg(p.path ORDER BY t.number, p.number) AS paths
+        FROM jsonb_array_elements(CAST(:tops AS jsonb)) WITH ORDINALITY AS t(top, number),
+             jsonb_array_elements_text(t.top -> 'paths') WITH ORDINALITY AS p(path, number)
         WHERE NOT EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND s.path = t.top ->> 'id'
-                          AND s.settled_at IS NOT NULL)) u
+                          AND <done>)) u
     WHERE x.definition_id = :definition AND u.paths IS NOT NULL AND <status>
     FOR UPDATE OF x
 """
 
+
+def _doubted(status: str, done: str = "s.settled_at IS NOT NULL") -> str:
+    return _DOUBTED.replace("<status>", status).replace("<done>", done)
+
+
+DEFINITIONS_RETRIED = text("SELECT DISTINCT definition_id FROM orchestrator.execution WHERE retry_at IS NOT NULL")
+
+#: What failed by the backup and is retried as a whole by itself, from whatever has not succeeded in it.
+RETRIED = text(_doubted("x.status = 'failed' AND x.retry_at IS NOT NULL", "s.status IN ('succeeded', 'skipped')"))
+
 #: What had been accepted by the backup and was to begin since: it runs, so that it can be paused.
 BEGIN = text(f"""
 WITH doubted AS MATERIALIZED ({
-    _DOUBTED.replace("<status>", "x.status = 'created' AND (x.start_at IS NULL OR x.start_at <= clock_timestamp())")
+    _doubted("x.status = 'created' AND (x.start_at IS NULL OR x.start_at <= clock_timestamp())")
 }), x AS (
     UPDATE orchestrator.execution x SET status = 'running',
            deadline = clock_timestamp() + allowance * interval '1 second'
@@ -85,10 +96,10 @@ SELECT count(*) FROM x
 
 #: What an operator has paused before the backup stays paused, and is told of too: it may have been resumed since.
 HOLD = text(f"""
-WITH doubted AS MATERIALIZED ({_DOUBTED.replace("<status>", "x.status IN ('running', 'pausing', 'paused')")}), x AS (
+WITH doubted AS MATERIALIZED ({_doubted("x.status IN ('running', 'pausing', 'paused')")}), x AS (
     UPDATE orchestrator.execution x SET status = 'pausing', paused_at = clock_timestamp()
     FROM doubted WHERE x.id = doubted.id AND x.status = 'running'
-    RETURNING x.id, x.tenant, CAST(:because AS text) || doubted.paths AS reason
+    RETURNING x.id, x.tenant, CAST(:because AS text) || array_to_string(doubted.paths, ', ') AS reason
 ), a AS ({audited("pause").replace("CAST(:reason AS text)", "x.reason")}), e AS (
     INSERT INTO orchestrator.event (execution_id, tenant, type, data)
     SELECT id, tenant, 'execution_pausing', {BY.replace("CAST(:reason AS text)", "x.reason")} FROM x
@@ -121,8 +132,8 @@ class Doubted:
     """An execution that is held still, as some of it may have been done since the backup."""
 
     id: str
-    #: The paths of what may have been, separated by commas.
-    paths: str
+    #: Of what may have been.
+    paths: tuple[str, ...]
 
 
 def alive(connection: Connection, dead_after: float) -> tuple[str, float] | None:
@@ -149,9 +160,21 @@ def take_back(connection: Connection, heard: datetime | None) -> int:
     return len(released)
 
 
+def definitions_retried(connection: Connection) -> list[str]:
+    """Ids of the definitions of what is to be retried as a whole by itself."""
+    return [str(found) for found in connection.execute(DEFINITIONS_RETRIED).scalars()]
+
+
 def definitions(connection: Connection) -> list[tuple[str, str]]:
     """Tenants and ids of the definitions of what goes forward."""
     return [(row[0], str(row[1])) for row in connection.execute(DEFINITIONS)]
+
+
+def retried(connection: Connection, definition_id: str, tops: Mapping[str, Sequence[str]]) -> list[str]:
+    """Failed executions of a definition that are to be retried by themselves, from one of these steps at the top or
+    from before it; nothing is changed. For `tops` see `hold`."""
+    rows = connection.execute(RETRIED, {"definition": definition_id, "tops": _as_json(tops)})
+    return [str(row[0]) for row in rows]
 
 
 def hold(
@@ -163,11 +186,14 @@ def hold(
         tops: step at the top -> paths in it that may have been carried out.
         because: why, followed by the paths, for the history and the audit.
     """
-    data = json.dumps([{"id": top, "paths": ", ".join(paths)} for top, paths in tops.items()])
-    about = {"definition": definition_id, "tops": data}
+    about = {"definition": definition_id, "tops": _as_json(tops)}
     connection.execute(BEGIN, about)
     rows = connection.execute(HOLD, {**about, "because": because, **by.parameters()})
-    return [Doubted(id=str(row[0]), paths=row[1]) for row in rows]
+    return [Doubted(id=str(row[0]), paths=tuple(row[1])) for row in rows]
+
+
+def _as_json(tops: Mapping[str, Sequence[str]]) -> str:
+    return json.dumps([{"id": top, "paths": list(paths)} for top, paths in tops.items()])
 
 
 def rest(connection: Connection) -> None:

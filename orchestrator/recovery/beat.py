@@ -52,6 +52,11 @@ class LedgerScheduler(Scheduler):
                     app=self.app,
                 )
 
+    def adjust(self, n: Any, drift: float = 0.0) -> Any:
+        """Wake when an entry is due. Celery's own scheduler wakes 10 ms before, and then asks again and again until it
+        is: with entries every few seconds, that was most of a beat's work."""
+        return super().adjust(n, drift)
+
     def apply_async(self, entry: ScheduleEntry, producer: Any = None, advance: bool = True, **kwargs: Any) -> Any:
         """Send an entry's message if this beat is the first to fire it for the present interval."""
         # Taken first, whoever sends: this entry is next due one interval from now.

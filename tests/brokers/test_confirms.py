@@ -13,6 +13,7 @@ from uuid import uuid4
 import amqp
 import pytest
 from kombu import Connection
+from nodes.waiting import eventually
 from servers import RabbitMQ
 
 from orchestrator.application import own_app
@@ -77,6 +78,9 @@ def silent(rabbitmq: RabbitMQ) -> Iterator[None]:
 def full(rabbitmq: RabbitMQ) -> Iterator[None]:
     """Its memory is used up: it reads no more from connections that publish."""
     rabbitmq.evaluate("rabbit_alarm:set_alarm({{resource_limit, memory, node()}, []})")
+    # The alarm is told to each connection by a message, behind which what the next one publishes could be.
+    state = "rabbit_networking:connection_info_all([state])"
+    eventually(lambda: "running" not in rabbitmq.evaluate(state), "every connection knows")
     try:
         yield
     finally:

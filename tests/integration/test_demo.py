@@ -197,15 +197,15 @@ def test_a_scenario_that_is_not_there_is_one_error(launch: Launch, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "moment",
+    ("moment", "delay"),
     [
-        "starting PostgreSQL and a broker",
-        "starting two worker pools",
-        "200 executions of small are enqueued",
-        "takes its place",
+        ("starting PostgreSQL and a broker", 0.0),
+        ("starting PostgreSQL and a broker", 0.4),
+        ("starting two worker pools", 0.4),
+        ("200 executions of small are enqueued", 0.0),
+        ("takes its place", 0.0),
     ],
 )
-@pytest.mark.parametrize("delay", [0.0, 0.4])
 def test_an_interrupted_demonstration_leaves_no_process(launch: Launch, small: Path, moment: str, delay: float) -> None:
     program = launch("demo", "--scenario", "small")
     program.await_told(moment)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nodes.large import LAYERS, WIDTH
 from nodes.process_nodes import WorkerNode
-from nodes.shapes import LAYERS, WIDTH
 from nodes.site import Site, settled_once
 
 from orchestrator import ExecutionFailed

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ledger.driver import OWNER, Ledger
-from orchestrator import Orchestrator, delay, parallel, step, wait, workflow
+from orchestrator import Orchestrator, RetryPolicy, delay, parallel, step, subworkflow, wait, workflow
 from orchestrator.errors import WorkersAlive
 from orchestrator.ledger import definitions, owners
 
@@ -21,6 +21,18 @@ DEFINITIONS = [
     workflow("restored-safe", step("only", "transform", {"value": 1}), timeout=600),
     workflow("restored-strange", step("first", STRANGE), step("second", "transform", {"value": 1})),
     workflow("restored-waiting", step("first", STRANGE), wait("answer", "answer")),
+    workflow(
+        "restored-retried",
+        step("safe", "transform", {"value": 1}),
+        step("first", STRANGE),
+        execution_retry=RetryPolicy(max_attempts=3, backoff=3600, max_delay=3600, jitter=0),
+    ),
+    workflow(
+        "restored-retried-safe",
+        step("only", "transform", {"value": 1}),
+        execution_retry=RetryPolicy(max_attempts=3, backoff=3600, max_delay=3600, jitter=0),
+    ),
+    workflow("restored-around", subworkflow("child", "restored-retried")),
     workflow("restored-wide", parallel(step("left", STRANGE), step("right", STRANGE)), delay("end", 1)),
 ]
 
@@ -46,6 +58,28 @@ def silent_node(ledger: Ledger, boot_id: str, ago: float) -> None:
         id=boot_id,
         ago=ago,
     )
+
+
+def run(ledger: Ledger, handle: Any, path: str) -> None:
+    ledger.sql(
+        "UPDATE orchestrator.step SET status = 'running', owner = :owner, attempt = 1, ready_xid = NULL "
+        "WHERE execution_id = :id AND path = :path",
+        owner=OWNER,
+        id=handle.id,
+        path=path,
+    )
+
+
+def to_be_retried(ledger: Ledger, handle: Any, path: str) -> None:
+    """Have its step failed for good, and the whole of it due to be retried by itself in an hour."""
+    run(ledger, handle, path)
+    failed = "status = 'failed', settled_at = now()"
+    for statement in (
+        f"UPDATE orchestrator.step SET {failed}, owner = NULL WHERE execution_id = :id",
+        "UPDATE orchestrator.execution SET status = 'failing' WHERE id = :id",
+        f"UPDATE orchestrator.execution SET {failed}, retry_at = now() + interval '1 h' WHERE id = :id",
+    ):
+        ledger.sql(statement, id=handle.id)
 
 
 def test_it_is_refused_while_a_node_lives_and_nothing_is_changed(orchestrator: Orchestrator, ledger: Ledger) -> None:
@@ -131,6 +165,43 @@ def test_only_what_is_not_settled_is_doubted(orchestrator: Orchestrator, ledger:
     assert (pause.actor, pause.reason) == ("ann", "restored from a backup; this may have been done since: right")
     (entry,) = [entry for entry in orchestrator.audit(limit=1_000) if entry.command == "restored"][:1]
     assert (entry.actor, entry.reason) == ("ann", "the disk")
+
+
+def test_what_was_to_be_retried_by_itself_is_and_waits_for_a_person(orchestrator: Orchestrator, ledger: Ledger) -> None:
+    handle, safe = orchestrator.start("restored-retried"), orchestrator.start("restored-retried-safe")
+    to_be_retried(ledger, handle, "safe")
+    to_be_retried(ledger, safe, "only")
+    planned = orchestrator.restored(dry_run=True, **ANN)
+    assert (handle.status(), safe.status()) == ("failed", "failed")
+    told = orchestrator.restored(**ANN)
+    assert planned.held == told.held
+    assert {held.definition: held.steps for held in told.held}["restored-retried"] == ("first",)
+    assert (handle.status(), safe.status()) == ("paused", "failed")
+    assert execution(ledger, handle, "retries, retry_at") == (1, None)
+    assert execution(ledger, safe, "retry_at")[0] is not None, "the sweep retries it when its time has come"
+    assert {entry.command for entry in orchestrator.audit(handle.id)} == {"retry", "pause"}
+    (row,) = ledger.sql("SELECT path, status FROM orchestrator.step WHERE execution_id = :id", id=handle.id)
+    assert tuple(row) == ("safe", "ready"), "it goes on once it is resumed"
+
+
+def test_a_child_that_was_to_be_retried_waits_with_its_parent(orchestrator: Orchestrator, ledger: Ledger) -> None:
+    parent = orchestrator.start("restored-around")
+    child = orchestrator.start("restored-retried")
+    ledger.sql(
+        "UPDATE orchestrator.execution SET parent_id = :parent, parent_path = 'child' WHERE id = :id",
+        parent=parent.id,
+        id=child.id,
+    )
+    run(ledger, parent, "child")
+    ledger.sql(
+        "UPDATE orchestrator.step SET status = 'waiting', awaits = 'child', wait_name = :child, owner = NULL, "
+        "resume = jsonb_build_object('child', CAST(:child AS text)) WHERE execution_id = :id",
+        child=child.id,
+        id=parent.id,
+    )
+    to_be_retried(ledger, child, "safe")
+    orchestrator.restored(**ANN)
+    assert (parent.status(), child.status()) == ("paused", "paused")
 
 
 def test_what_was_paused_before_is_told_of_too_and_a_dry_run_changes_nothing(

@@ -51,6 +51,9 @@ class AmqpBroker(SiteBroker):
     def unacknowledged(self) -> int:
         return self._node.unacknowledged()
 
+    def disregard(self) -> None:
+        """What was with a worker that is dead is back in its queue."""
+
     def waiting(self, queue: str) -> list[Message]:
         found: list[Message] = []
         with self._channel() as channel:

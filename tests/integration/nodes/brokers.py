@@ -55,7 +55,11 @@ class SiteBroker(ABC):
 
     @abstractmethod
     def unacknowledged(self) -> int:
-        """How many messages are with workers."""
+        """How many messages are with workers, whether these live or not."""
+
+    @abstractmethod
+    def disregard(self) -> None:
+        """Leave out of `unacknowledged` what is with workers now: where a broker keeps it for the dead."""
 
     @abstractmethod
     def waiting(self, queue: str) -> list[Message]:

@@ -30,6 +30,7 @@ class RedisBroker(SiteBroker):
     def __init__(self, url: str, **options: Any) -> None:
         self._url = url
         self._redis = Redis.from_url(url, **options)
+        self._disregarded: set[bytes | str] = set()
 
     def close(self) -> None:
         self._redis.close()
@@ -41,7 +42,13 @@ class RedisBroker(SiteBroker):
         return int(self._redis.llen(queue))
 
     def unacknowledged(self) -> int:
-        return int(self._redis.hlen("unacked"))
+        return len(self._tags() - self._disregarded)
+
+    def disregard(self) -> None:
+        self._disregarded = self._tags()
+
+    def _tags(self) -> set[bytes | str]:
+        return set(self._redis.hkeys("unacked"))
 
     def waiting(self, queue: str) -> list[Message]:
         return [Message(queue, raw) for raw in reversed(self._redis.lrange(queue, 0, -1)) if isinstance(raw, bytes)]

@@ -89,29 +89,6 @@ all_settled = workflow(
     ),
 )
 
-#: 2,000 steps: each comes after two of the layer before, and is the parent of two.
-LAYERS, WIDTH = 40, 50
-mesh = workflow(
-    "mesh",
-    *[
-        step(
-            f"s{layer}_{n}",
-            echo,
-            {"value": 1 if not layer else f"{{{{ steps.s{layer - 1}_{n}.output }}}}"},
-            after=[f"s{layer - 1}_{n}", f"s{layer - 1}_{(n + 1) % WIDTH}"] if layer else [],
-        )
-        for layer in range(LAYERS)
-        for n in range(WIDTH)
-    ],
-    output="{{ steps.s39_0.output }}",
-)
-
-fan_600 = workflow(
-    "fan-600",
-    parallel(*[step(f"part_{n}", echo, {"value": n}) for n in range(600)]),
-    step("body", total, {"values": [f"{{{{ steps.part_{n}.output }}}}" for n in range(600)]}),
-)
-
 # Choices.
 
 routed = workflow(

@@ -64,7 +64,7 @@ MODULES = (
     "nodes.restored",
 )
 #: Those that the test process starts.
-STARTED = (*MODULES, "nodes.stray", "nodes.latecomer")
+STARTED = (*MODULES, "nodes.large", "nodes.stray", "nodes.latecomer")
 #: Sweeps have a node of their own: those of the tests are busy with activities that wait.
 SWEEPER = Pool(name="sweeper", queues=(SWEEPS,), concurrency=1)
 

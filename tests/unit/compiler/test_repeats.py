@@ -94,3 +94,14 @@ def test_activities_of_the_application_say_so_themselves() -> None:
         "within": True,
     }
     assert own.is_repeatable("sometimes", {"dry_run": True})
+
+
+def test_one_that_cannot_tell_has_not_said_so(caplog: pytest.LogCaptureFixture) -> None:
+    own = Registry()
+
+    def send(to: str) -> None: ...
+
+    own.register(send, name="send", idempotent=lambda given: given["to"].endswith("@example.org"))
+    assert not own.is_repeatable("send", {"to": {"address": "{{ input.to }}"}})
+    assert "idempotent= of an activity has failed" in caplog.text
+    assert own.is_repeatable("send", {"to": "ann@example.org"})
