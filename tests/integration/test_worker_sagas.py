@@ -73,6 +73,38 @@ def test_a_compensation_that_fails_for_good_does_not_keep_the_rest_from_being_un
     settled_once(site, handle)
 
 
+def children(site: Site, handle: ExecutionHandle) -> list[ExecutionHandle]:
+    """The executions that it has started, the oldest first."""
+    found = site.execute("SELECT id FROM orchestrator.execution WHERE parent_id = :id ORDER BY id", id=handle.id)
+    return [site.orchestrator.execution(str(row[0])) for row in found]
+
+
+def test_a_part_that_fails_is_undone_before_that_is_handled_and_only_once(
+    site: Site, worker: WorkerNode
+) -> None:
+    goes_on, goes_back = site.start("part-undone", {"attempts": 0}), site.start("part-undone", {"attempts": 1})
+    site.status(goes_on, "succeeded")
+    site.status(goes_back, "compensated")
+    assert undone(site, goes_on) == []
+    assert undone(site, goes_back) == ["undo:behind", "undo:before"]
+    for handle in (goes_on, goes_back):
+        (part,) = children(site, handle)
+        assert part.status() == "compensated"
+        assert undone(site, part) == ["undo:rest[0].hotel", "undo:flight"]
+        handled = site.witness.calls(handle.id, "apologise")[0]
+        assert max(call.at for call in site.witness.calls(part.id)) < handled.at
+        settled_once(site, handle)
+        settled_once(site, part)
+
+
+def test_each_part_of_a_loop_is_undone_by_itself(site: Site, worker: WorkerNode) -> None:
+    handle = site.start("parts-undone", {"attempts": [0, 1, 0]})
+    site.status(handle, "succeeded")
+    statuses = [part.status() for part in children(site, handle)]
+    assert statuses == ["succeeded", "compensated", "succeeded"]
+    settled_once(site, handle)
+
+
 def test_the_rollback_waits_for_branches_that_still_run(site: Site, worker: WorkerNode) -> None:
     handle = site.start("undo-waits")
     site.call(handle, "slow")

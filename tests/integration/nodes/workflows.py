@@ -17,7 +17,18 @@ from nodes.activities import (
     total,
     write_and_hold,
 )
-from orchestrator import RetryPolicy, compensation, parallel, sequence, step, workflow
+from orchestrator import (
+    RetryPolicy,
+    block,
+    compensation,
+    each,
+    handle,
+    parallel,
+    sequence,
+    step,
+    subworkflow,
+    workflow,
+)
 
 #: Where a test wants another attempt, it wants it now.
 SOON = RetryPolicy(max_attempts=3, backoff=0.1, jitter=0)
@@ -101,6 +112,29 @@ held_fan = workflow(
 
 unserved_fan = workflow(
     "unserved-fan", parallel(step("one", echo), step("other", echo)), step("body", echo), queue="unserved"
+)
+
+#: A part that is undone by itself, in a step, in a block and in a loop of its own.
+booking = workflow(
+    "booking",
+    step("flight", echo, compensation=compensation(echo)),
+    block("rest", step("hotel", echo, compensation=compensation(echo))),
+    step("pay", fail, {"attempts": "{{ input.attempts }}", "business": True}, retry=RetryPolicy(max_attempts=1)),
+)
+part_undone = workflow(
+    "part-undone",
+    step("before", echo, compensation=compensation(echo)),
+    subworkflow("booking", booking, {"attempts": 1}, catch=handle(step("apologise", echo))),
+    step("behind", echo, compensation=compensation(echo)),
+    step("last", fail, {"attempts": "{{ input.attempts }}", "business": True}, retry=RetryPolicy(max_attempts=1)),
+)
+parts_undone = workflow(
+    "parts-undone",
+    each(
+        "trips",
+        "{{ input.attempts }}",
+        subworkflow("booking", booking, {"attempts": "{{ item }}"}, on_error="continue"),
+    ),
 )
 
 # For workers that end when nothing is left to do.
