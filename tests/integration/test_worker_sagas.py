@@ -74,14 +74,14 @@ def test_a_compensation_that_fails_for_good_does_not_keep_the_rest_from_being_un
 
 
 def children(site: Site, handle: ExecutionHandle) -> list[ExecutionHandle]:
-    """The executions that it has started, the oldest first."""
-    found = site.execute("SELECT id FROM orchestrator.execution WHERE parent_id = :id ORDER BY id", id=handle.id)
+    """The executions that it has started, by the paths of their steps."""
+    found = site.execute(
+        "SELECT id FROM orchestrator.execution WHERE parent_id = :id ORDER BY parent_path", id=handle.id
+    )
     return [site.orchestrator.execution(str(row[0])) for row in found]
 
 
-def test_a_part_that_fails_is_undone_before_that_is_handled_and_only_once(
-    site: Site, worker: WorkerNode
-) -> None:
+def test_a_part_that_fails_is_undone_before_that_is_handled_and_only_once(site: Site, worker: WorkerNode) -> None:
     goes_on, goes_back = site.start("part-undone", {"attempts": 0}), site.start("part-undone", {"attempts": 1})
     site.status(goes_on, "succeeded")
     site.status(goes_back, "compensated")

@@ -82,7 +82,7 @@ def terminated(stack: Stack) -> Strike:
     return Strike(evidence=f"{ended} sessions were ended", struck=struck, gone=time.monotonic())
 
 
-@fault("5g", "a PostgreSQL that takes no writes for a while", target=30, mixes=True, tier=Tier.QUICK)
+@fault("5g", "a PostgreSQL that takes no writes for a while", target=30, mixes=True)
 def read_only(stack: Stack) -> Strike:
     """As after a failover: sessions that stood find themselves on a server that is no longer the first."""
     struck = time.monotonic()

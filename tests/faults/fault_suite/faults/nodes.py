@@ -30,7 +30,7 @@ def _first_to(stack: Stack, point: str) -> Strike:
     return Strike(evidence=f"process {pid} was killed", struck=at, gone=at)
 
 
-@fault("1a", "SIGKILL of a pool child before its claim", target=1, mixes=True, tier=Tier.QUICK)
+@fault("1a", "SIGKILL of a pool child before its claim", target=1, mixes=True)
 def child_before_claim(stack: Stack) -> Strike:
     return _first_to(stack, fault_points.CLAIM)
 

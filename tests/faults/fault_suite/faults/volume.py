@@ -33,7 +33,7 @@ def beats(stack: Stack) -> Strike:
     return Strike(evidence=evidence, struck=struck, gone=time.monotonic())
 
 
-@fault("8b", f"every sweep {AT_ONCE} times at once", mixes=True, tier=Tier.QUICK)
+@fault("8b", f"every sweep {AT_ONCE} times at once", mixes=True)
 def sweeps(stack: Stack) -> Strike:
     struck, core = time.monotonic(), stack.orchestrator.core
     errors: list[str] = []
