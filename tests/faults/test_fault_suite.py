@@ -15,7 +15,7 @@ from pathlib import Path
 
 import fault_suite.faults  # noqa: F401 - registers them
 import pytest
-from fault_suite import mutants, scenario
+from fault_suite import mutants, report, scenario
 from fault_suite.checker import INVARIANTS, Effect, Event, Evidence, Found, Step, check
 from fault_suite.client import MIX, evenly
 from fault_suite.fault import FAULTS
@@ -304,3 +304,29 @@ def test_each_mutant_still_finds_what_it_breaks() -> None:
         name: subprocess.Popen(argv, env=os.environ | given | {mutants.VARIABLE: name}) for name in mutants.MUTANTS
     }
     assert {name: process.wait(60) for name, process in tried.items()} == dict.fromkeys(tried, 0)
+
+
+# Reports.
+
+
+def found(number: str, seed: int, claim: str | None = None) -> dict[str, object]:
+    result = scenario.Result(number=number, title=f"fault {number}", seed=seed)
+    result.claims = {claim: ["broken"]} if claim else {}
+    (data,) = report.as_data([result], [], {})["scenarios"]
+    return dict(data)
+
+
+def test_what_is_run_again_takes_the_place_of_what_was_found_and_is_told() -> None:
+    earlier = {
+        "seed": 5,
+        "made_of": "servers",
+        "load": "14 executions/s",
+        "violations": 1,
+        "scenarios": [found("1a", 5), found("4a", 6, scenario.HIT), found("mixed", 5)],
+        "not_run": [{"fault": "10b", "title": "a backlog", "reason": "left out"}],
+    }
+    assert "- violations: 1" in report.page(earlier)
+    data = report.amended(earlier, {"scenarios": [found("10b", 9), found("4a", 10)]})
+    assert (data["violations"], data["not_run"]) == (0, [])
+    assert [one["fault"] for one in data["scenarios"]] == ["1a", "4a", "10b", "mixed"]
+    assert "- seed 5, 14 executions/s; run again by themselves: 4a (seed 10), 10b (seed 9)" in report.page(data)

@@ -44,6 +44,11 @@ KEPT = Path(".faults")
 @click.option("--json", "as_json", is_flag=True, help="Everything found, as JSON, on standard output.")
 @click.option("--into", type=click.Path(path_type=Path), help="Write the same JSON into a file.")
 @click.option("--page", type=click.Path(path_type=Path), help="Write the page of the documentation.")
+@click.option(
+    "--amend",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="JSON that an earlier run wrote by --into: what is run now takes the place of the same faults in it.",
+)
 @click.option("--mutants", is_flag=True, help="Broken engines in the place of ours: each must be caught.")
 @click.option("--list", "listed", is_flag=True, help="List the faults and end.")
 def main(
@@ -60,6 +65,7 @@ def main(
     as_json: bool,
     into: Path | None,
     page: Path | None,
+    amend: Path | None,
     mutants: bool,
     listed: bool,
 ) -> None:
@@ -85,6 +91,8 @@ def main(
         report.table(console, results, not_run)
         made = {"seed": seed, "made_of": _made_of(choice), "load": f"{rate:g} executions/s"}
         data = report.as_data(results, not_run, made)
+        if amend is not None:
+            data = report.amended(json.loads(amend.read_text()), data)
         text = json.dumps(data, indent=2)
         if into is not None:
             into.write_text(f"{text}\n")

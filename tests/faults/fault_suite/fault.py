@@ -49,6 +49,8 @@ class Fault:
     mixes: bool
     #: Which runs have it.
     tier: Tier
+    #: Share of the usual load when it strikes alone: what is left of the stack, or of the machine, must carry it.
+    load: float
 
 
 #: All faults, in order.
@@ -63,6 +65,7 @@ def fault(
     needs: Sequence[Callable[[Choice], str | None]] = (),
     mixes: bool = False,
     tier: Tier = Tier.FULL,
+    load: float = 1.0,
 ) -> Callable[[Callable[[Stack], Strike]], Callable[[Stack], Strike]]:
     """Register a function as a fault; see `Fault`."""
 
@@ -71,7 +74,16 @@ def fault(
 
     def register(act: Callable[[Stack], Strike]) -> Callable[[Stack], Strike]:
         FAULTS.append(
-            Fault(number=number, title=title, act=act, target=target, why_not=why_not, mixes=mixes, tier=tier)
+            Fault(
+                number=number,
+                title=title,
+                act=act,
+                target=target,
+                why_not=why_not,
+                mixes=mixes,
+                tier=tier,
+                load=load,
+            )
         )
         return act
 

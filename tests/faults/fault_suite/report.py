@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fault_suite.checker import INVARIANTS, summary
-from fault_suite.fault import Fault
+from fault_suite.fault import FAULTS, Fault
 from fault_suite.scenario import ALIVE, FEW_CONNECTIONS, HIT, IN_TIME, OWN, Result
 
 
@@ -101,6 +101,21 @@ def _scenario(result: Result) -> dict[str, Any]:
     }
 
 
+def amended(earlier: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """What an earlier run found, but for the faults that were run again by themselves."""
+    again = {one["fault"]: one | {"amends": True} for one in data["scenarios"]}
+    scenarios = [again.pop(one["fault"], one) for one in earlier["scenarios"]] + list(again.values())
+    places = {fault.number: place for place, fault in enumerate(FAULTS)}
+    scenarios.sort(key=lambda one: places.get(one["fault"], len(places)))
+    done = {one["fault"] for one in scenarios}
+    return {
+        **earlier,
+        "violations": sum(claim["violations"] for one in scenarios for claim in one["claims"].values()),
+        "scenarios": scenarios,
+        "not_run": [one for one in earlier["not_run"] if one["fault"] not in done],
+    }
+
+
 _COLUMNS = (
     "fault",
     "what shows that it hit",
@@ -122,7 +137,7 @@ def page(data: Mapping[str, Any]) -> str:
         "[faults.md](faults.md).",
         "",
         f"- made of: {data['made_of']}",
-        f"- seed {data['seed']}, {data['load']}",
+        f"- seed {data['seed']}, {data['load']}{_again(data)}",
         f"- violations: {data['violations']}",
         "",
         f"| {' | '.join(_COLUMNS)} |",
@@ -146,6 +161,12 @@ def page(data: Mapping[str, Any]) -> str:
     lines += ["", "## Invariants", "", "Each was checked after each fault.", ""]
     lines += [f"- {name}" for name in INVARIANTS]
     return "\n".join([*lines, ""])
+
+
+def _again(data: Mapping[str, Any]) -> str:
+    """Which faults were run again by themselves."""
+    others = [f"{one['fault']} (seed {one['seed']})" for one in data["scenarios"] if one.get("amends")]
+    return f"; run again by themselves: {', '.join(others)}" if others else ""
 
 
 def _kinds(strikes: Sequence[Mapping[str, str]]) -> str:

@@ -79,7 +79,7 @@ def alone(stack: Stack, fault: Fault, seed: int, rate: float) -> Result:
         if strike is not None:
             _watch(stack, fault, strike, begin, result)
 
-    return _carry_out(stack, result, rate, under_load)
+    return _carry_out(stack, result, rate * fault.load, under_load)
 
 
 def mixed(stack: Stack, faults: Sequence[Fault], seed: int, rate: float, seconds: float) -> Result:

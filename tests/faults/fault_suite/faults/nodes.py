@@ -57,7 +57,7 @@ def child_after_publish(stack: Stack) -> Strike:
     return _first_to(stack, fault_points.PUBLISHED)
 
 
-@fault("2a", "SIGKILL of a worker, all of its processes at once", target=15, mixes=True, tier=Tier.QUICK)
+@fault("2a", "SIGKILL of a worker, all of its processes at once", target=15, mixes=True, tier=Tier.QUICK, load=0.6)
 def worker(stack: Stack) -> Strike:
     stack.kill("worker-2")
     now = time.monotonic()

@@ -97,6 +97,12 @@ def backlog(stack: Stack) -> Strike:
     return _backlog(stack, BACKLOG, 8)
 
 
-@fault("10b", f"a backlog of {FULL_BACKLOG:,} messages behind a slow consumer", needs=[needs.plain], tier=Tier.LONG)
+@fault(
+    "10b",
+    f"a backlog of {FULL_BACKLOG:,} messages behind a slow consumer",
+    needs=[needs.plain],
+    tier=Tier.LONG,
+    load=0.1,
+)
 def full_backlog(stack: Stack) -> Strike:
     return _backlog(stack, FULL_BACKLOG, 30)
