@@ -149,6 +149,20 @@ def test_a_transition_by_itself_that_fails_is_not_taken_again_and_again(site: Si
     assert len(site.witness.calls(handle.id)) == 1
 
 
+def test_a_transition_that_is_a_workflow_of_its_own_is_undone_as_a_unit_if_it_fails(
+    site: Site, worker: WorkerNode
+) -> None:
+    handle = site.start("voyage")
+    site.orchestrator.send(handle.id, "BOOK", 1)
+    eventually(lambda: entered(handle) == ["planned", "planned"], "the failure is noted")
+    assert handle.status() == "running"
+    site.orchestrator.send(handle.id, "BOOK", 0)
+    site.status(handle, "succeeded")
+    parts = "SELECT status FROM orchestrator.execution WHERE parent_id = :id ORDER BY parent_path"
+    assert [row[0] for row in site.execute(parts, id=handle.id)] == ["compensated", "succeeded"]
+    settled_once(site, handle)
+
+
 def test_a_machine_that_goes_back_undoes_its_transitions_in_reverse_order(site: Site, worker: WorkerNode) -> None:
     handle = site.start("account")
     for event in ("NEXT", "NEXT", "REFUSE"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nodes.activities import echo, fail, hold
-from orchestrator import compensation, machine, parallel, step, transition
+from orchestrator import compensation, machine, parallel, step, subworkflow, transition
 
 BUSINESS = {"attempts": 99, "business": True}
 
@@ -39,6 +39,22 @@ turnstile = machine(
         transition("locked", "open", event="COIN", steps=[step("count", echo, {"value": "{{ event.payload }}"})]),
         transition("open", "locked", event="PUSH", steps=[step("pass", hold, {"attempts": "{{ event.payload }}"})]),
         transition("*", "closed", event="CLOSE"),
+    ],
+)
+
+#: Of its transition nothing is left if it fails.
+voyage = machine(
+    "voyage",
+    initial="planned",
+    states=["planned", "booked"],
+    final=["booked"],
+    transitions=[
+        transition(
+            "planned",
+            "booked",
+            event="BOOK",
+            steps=[subworkflow("booking", "booking", {"attempts": "{{ event.payload }}"})],
+        )
     ],
 )
 
