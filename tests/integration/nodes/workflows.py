@@ -114,7 +114,7 @@ unserved_fan = workflow(
     "unserved-fan", parallel(step("one", echo), step("other", echo)), step("body", echo), queue="unserved"
 )
 
-#: A part that is undone by itself, in a step, in a block and in a loop of its own.
+#: A part that is undone by itself, wherever it stands; half of it is in a block.
 booking = workflow(
     "booking",
     step("flight", echo, compensation=compensation(echo)),
