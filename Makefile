@@ -74,7 +74,7 @@ N ?= 100
 SEED ?=
 
 properties: $(STAMP) ## N random workflows from SEED on real workers, against a reference: make properties N=500 SEED=7
-	@PYTHONPATH=tests/properties $(BIN)/python -m random_workflows --count $(N) $(if $(SEED),--seed $(SEED)) $(ARGS)
+	@PYTHONPATH=tests/properties:tests $(BIN)/python -m random_workflows --count $(N) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 lint: $(STAMP) ## ruff: style and mistakes
 	@$(BIN)/ruff check .

@@ -148,6 +148,7 @@ def _awaited(step: Mapping[str, Any]) -> str:
         "body": "waits for its steps",
         "child": f"waits for execution {step['wait_name']}",
         "event": "waits for an event",
+        "undo": "waits until its steps are undone",
         "signal": f"waits for signal {step['wait_name']}",
     }.get(step["awaits"], "waits")
     about = f" about {step['correlation']}" if step["correlation"] else ""

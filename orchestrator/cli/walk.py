@@ -69,7 +69,7 @@ def undo(graph: Graph) -> tuple[Chain | Chord, ...]:
     paths = [undo_path(path) for path in reverse(graph, order)]
     found: list[Chain | Chord] = []
     while paths:
-        snapshot = Snapshot(status=ExecutionStatus.COMPENSATING, ready=(paths[0],), pending_undo=tuple(paths[1:]))
+        snapshot = Snapshot(status=ExecutionStatus.COMPENSATING, ready=(paths[0],), pending_undo={paths[0]: paths[1:]})
         parts = compile_plan(graph, snapshot).parts
         found += parts
         paths = paths[sum(len(segments(part)) for part in parts) :]

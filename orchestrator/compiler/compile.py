@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from orchestrator.compiler.graph import Graph
 from orchestrator.compiler.own_tasks import task_of
 from orchestrator.compiler.plan import Chain, Chord, Plan, Segment
+from orchestrator.model.identity import undone_path
 from orchestrator.model.snapshot import Snapshot
-from orchestrator.model.state import ExecutionStatus
 
 #: Segments of one chain: each message carries the rest of its chain, and sixteen would pass 4 KB.
 CHAIN_LIMIT = 8
@@ -20,16 +20,16 @@ CHAIN_LIMIT = 8
 
 def compile_plan(graph: Graph, snapshot: Snapshot) -> Plan:
     """What to publish for the ready steps of an execution."""
-    if snapshot.status is ExecutionStatus.COMPENSATING:
-        return Plan(parts=tuple(_undo(graph, snapshot)))
+    undo = tuple(_undo(graph, snapshot))
     if snapshot.container is not None and len(snapshot.ready) > 1:
         # Lanes: each is one task that goes through many iterations, and the loop is the body that follows them.
         header = tuple(_segment(graph, head) for head in snapshot.ready)
         if any(segment.task for segment in header):
             return Plan(parts=tuple(Chain(segments=(segment,)) for segment in header))
         return Plan(parts=(Chord(header=header, body=_segment(graph, snapshot.container)),))
-    chains = [Chain(segments=tuple(_linear(graph, head))) for head in snapshot.ready]
-    return Plan(parts=tuple(_join_up(graph, chains, snapshot.settled)))
+    forward = (head for head in snapshot.ready if undone_path(head) is None)
+    chains = [Chain(segments=tuple(_linear(graph, head))) for head in forward]
+    return Plan(parts=(*undo, *_join_up(graph, chains, snapshot.settled)))
 
 
 def _linear(graph: Graph, head: str) -> Iterator[Segment]:
@@ -81,7 +81,9 @@ def _only_join(graph: Graph, chain: Chain) -> str | None:
 
 
 def _undo(graph: Graph, snapshot: Snapshot) -> Iterator[Chain]:
-    """Compensations in the order the ledger holds them, one task each: an undo is never fused."""
-    paths = (*snapshot.ready, *snapshot.pending_undo)[:CHAIN_LIMIT]
-    if snapshot.ready:
-        yield Chain(segments=tuple(Segment(paths=(path,), queue=graph.queue(path)) for path in paths))
+    """Compensations in the order the ledger holds them, one task each: an undo is never fused. Of a whole execution
+    one is ready at a time; parts go back side by side."""
+    for head in snapshot.ready:
+        if undone_path(head) is not None:
+            paths = (head, *snapshot.pending_undo.get(head, ()))[:CHAIN_LIMIT]
+            yield Chain(segments=tuple(Segment(paths=(path,), queue=graph.queue(path)) for path in paths))

@@ -125,9 +125,13 @@ class Graph:
 
     def top(self, path: str) -> str:
         """The step at the top that a path is in, or is."""
+        return [path, *self.around(path)][-1]
+
+    def around(self, path: str) -> Iterator[str]:
+        """The steps that a step is in the bodies of, from the inside out."""
         while (container := self.place(path).container) is not None:
+            yield container
             path = container
-        return path
 
     def enclosing(self, prefix: str) -> Iterator[tuple[str, int]]:
         """Container and iteration of each body around a prefix, from the inside out."""

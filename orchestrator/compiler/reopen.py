@@ -3,18 +3,18 @@
 What succeeded, was skipped, or failed and was borne by somebody stays as it is. What failed the execution is ready once
 more; what was cancelled with it goes back to where it stood. A body is taken up only with the step that it belongs to:
 if that one has borne the failure, or is given an output, its body is left behind; so are the earlier transitions of a
-machine. Losers of a race have lost.
+machine, and a body that was undone before its step could fail: that has still to fail. Losers of a race have lost.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.compiler.failure import bearing
 from orchestrator.compiler.graph import Graph
-from orchestrator.compiler.reverse import CHILD
+from orchestrator.compiler.reverse import CHILD, inner
 from orchestrator.model.exits import JOIN_UNMET, UNMET
 from orchestrator.model.identity import undo_path
 from orchestrator.model.reopened import Reopened, Row
@@ -46,9 +46,11 @@ def reopen(
     Raises:
         ValueError: a step is given an output that it cannot go on by (`exit_given`).
     """
+    rows = list(rows)
     forward = {row.path: row for row in rows if row.undoes is None}
     given = given or {}
-    taken = _Taken(graph=graph, forward=forward, given=given)
+    undone = {row.undoes for row in rows if row.undoes is not None}
+    taken = _Taken(graph=graph, forward=forward, given=given, undone=undone)
     found = Reopening()
     for path, row in forward.items():
         if taken.leaves(path):
@@ -84,8 +86,12 @@ def exit_given(graph: Graph, path: str, output: str) -> str | None:
 class _Taken:
     """Which rows are taken up, and which are left behind."""
 
-    def __init__(self, *, graph: Graph, forward: Mapping[str, Row], given: Mapping[str, str]) -> None:
+    def __init__(
+        self, *, graph: Graph, forward: Mapping[str, Row], given: Mapping[str, str], undone: Collection[str]
+    ) -> None:
         self.graph, self.forward, self.given = graph, forward, given
+        #: Steps whose bodies have gone back, or had begun to: they still have to fail.
+        self.gone_back = {path for path, row in forward.items() if self._has_gone_back(row, undone)}
         #: Paths that are not done: shorter ones, their containers, are decided first.
         self.open_again: set[str] = set()
         for path in sorted(forward, key=lambda path: (path.count("[") + path.count("/"), path)):
@@ -99,9 +105,18 @@ class _Taken:
         place = self.graph.place(path)
         if place.container is None:
             return False
-        if place.container not in self.open_again or place.container in self.given:
+        if place.container not in self.open_again or place.container in self.given.keys() | self.gone_back:
             return True
         return place.prefix.endswith("/") and place.prefix != self.forward[place.container].inner
+
+    def _has_gone_back(self, row: Row, undone: Collection[str]) -> bool:
+        if row.status != S.CANCELLED or not self.graph.has_body(row.path):
+            return False
+        if row.awaits == "undo" or row.woken_by != "broken":
+            return row.awaits == "undo"
+        # It was in the hands of a worker when the execution was halted, perhaps after its undo.
+        borne = bearing(self.graph, row.path, row.category or "system", row.name or "")
+        return borne.exit is not None and any(path.startswith(inner(row.path)) for path in undone)
 
     def _is_open(self, row: Row) -> bool:
         if row.status == S.CANCELLED:
@@ -124,6 +139,8 @@ def _is_borne(graph: Graph, row: Row) -> bool:
 
 def _row(taken: _Taken, row: Row, child: Callable[[str], Reopened]) -> Reopened:
     graph, path = taken.graph, row.path
+    if path in taken.gone_back:
+        return Reopened(path=path, status=S.READY, woken_by="broken")
     in_hand = row.status == S.CANCELLED and row.was is None
     if graph.step(path).kind == CHILD:
         if row.awaits == "child" or row.status in _ENDED_BADLY or row.woken_by == "broken" or in_hand:

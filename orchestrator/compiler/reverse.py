@@ -1,15 +1,30 @@
-"""Which effects a failed execution undoes, and in which order. Pure."""
+"""Which effects a failed execution, or a failed part of one, undoes, and in which order. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
 from orchestrator.compiler.graph import Graph
+from orchestrator.model.definition import Step
 from orchestrator.model.snapshot import Attempted
 from orchestrator.model.state import StepStatus
 
 #: The kind of steps that are executions of their own.
 CHILD = "workflow"
+
+
+def inner(path: str) -> str:
+    """What the paths of the part begin with that the step at a path holds; not of a machine, which has many bodies."""
+    return f"{path}["
+
+
+def holds_undo(graph: Graph, path: str) -> bool:
+    """Whether the step at a path holds others of which anything can be undone."""
+    return graph.has_body(path) and any(map(_can_undo, graph.step(path).steps))
+
+
+def _can_undo(step: Step) -> bool:
+    return step.compensation is not None or step.kind == CHILD or any(map(_can_undo, step.steps))
 
 
 def reverse(graph: Graph, attempted: Iterable[Attempted], children: Collection[str] = ()) -> tuple[str, ...]:

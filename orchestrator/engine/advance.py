@@ -17,7 +17,9 @@ from orchestrator.dispatch.publish import Planned
 from orchestrator.engine.core import Core
 from orchestrator.engine.finish import finish
 from orchestrator.engine.saga import retreat
+from orchestrator.engine.spread import bare_spread
 from orchestrator.ledger import children, controls, executions, halts, snapshots
+from orchestrator.model.identity import undone_path
 from orchestrator.model.snapshot import Snapshot
 from orchestrator.model.state import DRAINING_EXECUTIONS, FINAL_EXECUTIONS, STANDING_STILL, ExecutionStatus
 
@@ -67,24 +69,32 @@ def advance_many(core: Core, connection: Connection, paths: Iterable[tuple[str, 
 
 def child_ended(core: Core, connection: Connection, child: str) -> None:
     """Tell the parent of an execution that has ended, if it has one."""
-    parent, path = children.wake(connection, child)
-    if parent is not None:
-        # Without a path it may be on its way back, and wait for its children to be so too.
-        advance(core, connection, parent, () if path is None else [path])
+    told = children.wake(connection, child)
+    if told is None:
+        return
+    if told.woken is not None:
+        advance(core, connection, told.execution_id, [told.woken])
+        return
+    # The parent may be on its way back, or a body around the step, and wait for the child to be so too.
+    opened = bare_spread(core, connection, told.execution_id)
+    advance(core, connection, told.execution_id, opened[1].wake_around(told.path) if opened is not None else ())
 
 
-def cancel_children(core: Core, connection: Connection, execution_id: str, *, undo: bool | None = None) -> bool:
+def cancel_children(
+    core: Core, connection: Connection, execution_id: str, *, inner: str = "", undo: bool | None = None
+) -> bool:
     """Cancel whatever an execution has started and waits for; whether any of it goes on.
 
     Args:
+        inner: only what steps have started whose paths begin with this.
         undo: whether what they did is undone; None as their definitions say.
     """
-    found = children.open_children(connection, execution_id)
+    found = children.open_children(connection, execution_id, inner)
     for child in found:
         controls.cancel(connection, child, f"its parent {execution_id} goes back", undo=undo)
         # Its end is seen here; told, its parent would come back here for each of many children.
         advance(core, connection, child, tell=False)
-    return bool(found) and bool(children.open_children(connection, execution_id))
+    return bool(found) and bool(children.open_children(connection, execution_id, inner))
 
 
 def _plan(
@@ -105,11 +115,11 @@ def _plan(
     if status in DRAINING_EXECUTIONS:
         begun = _turn_back(core, connection, graph, execution_id)
         status = _status(connection, execution_id)
-        only = None
-        if not begun:
-            _tell(core, connection, execution_id, parent, status)
-            return None
+        # A part of it that goes back does so to its end, before the whole does.
+        only = None if begun else [path for path in only or () if undone_path(path) is not None]
     _tell(core, connection, execution_id, parent, status)
+    if only is not None and not only:
+        return None
     found = snapshots.snapshot(connection, execution_id, only, CHAIN_LIMIT)
     if found is None or not found.ready:
         return None

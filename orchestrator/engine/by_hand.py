@@ -10,8 +10,8 @@ from sqlalchemy import Connection
 from orchestrator.engine import reopen
 from orchestrator.engine.advance import advance, advance_many
 from orchestrator.engine.inbox import Inbox
-from orchestrator.engine.mend import bare_spread
 from orchestrator.engine.reopen import CHANGED, RETRYABLE, require
+from orchestrator.engine.spread import bare_spread
 from orchestrator.errors import ControlRefused
 from orchestrator.ledger import controls, reopens
 from orchestrator.ledger.controls import By
@@ -106,6 +106,8 @@ class ByHand(Inbox):
             raise ControlRefused(execution_id, f"step {path} is {row.status}; only one that waits is ended by hand")
         if row.undoes is not None:
             raise ControlRefused(execution_id, f"{path} is a compensation, which is not ended by hand")
+        if row.awaits == "undo":
+            raise ControlRefused(execution_id, f"step {path} has failed, and what it did is being undone")
         if row.awaits in {"body", "child", "event"}:
             raise ControlRefused(execution_id, f"step {path} waits for its {row.awaits}; end that instead")
         found = bare_spread(self.core, connection, execution_id)

@@ -57,4 +57,5 @@ def start_child(core: Core, connection: Connection, tenant: str, held: Claim, st
 
 def wake_for_child(connection: Connection, child: str) -> bool:
     """Wake the step that has just been parked for a child, if that has ended already."""
-    return children.wake(connection, child)[1] is not None
+    told = children.wake(connection, child)
+    return told is not None and told.woken is not None

@@ -163,9 +163,13 @@ class _Findings:
         return self._found("paused", f"it was paused{by}{at}{why}", resume)
 
     def _draining(self) -> Iterator[Finding]:
-        running = [code(step["path"]) for step in self._steps.values() if step["status"] == "running"]
+        forward = [step for step in self._steps.values() if step["undoes"] is None]
+        running = [code(step["path"]) for step in forward if step["status"] == "running"]
         what = {X.FAILING: "is failing", X.CANCELLING: "is being cancelled"}.get(self._status, "is timing out")
+        undos = [code(step["undoes"]) for step in self._steps.values() if step["undoes"] is not None]
         waits = f"waits for the running attempt of {listed(running)} to end" if running else "comes to its end"
+        if undos and not running:
+            waits = f"waits for the undo of {listed(undos)} in a part of it that goes back by itself"
         yield self._found(str(self._status), f"it {what}{self._because()}, and {waits}")
         for child in self._reading.children:
             sentence = f"it waits for its child {child['id']} ({child['definition_name']}), which is {child['status']}"

@@ -13,19 +13,23 @@ from sqlalchemy import Connection
 
 from orchestrator.compiler.failure import Bearing, bearing
 from orchestrator.compiler.graph import Graph
+from orchestrator.compiler.reverse import holds_undo, inner
+from orchestrator.engine.advance import cancel_children
+from orchestrator.engine.core import Core
+from orchestrator.engine.part import to_undo
 from orchestrator.engine.spread import Spread
 from orchestrator.ledger import failures, halts, undos, walks
 from orchestrator.ledger.claims import Claim, Settled
 from orchestrator.model.identity import undone_path
 from orchestrator.model.outcome import Failure
 from orchestrator.model.policy import ruled
-from orchestrator.model.state import ExecutionStatus, StepStatus
+from orchestrator.model.state import StepStatus
 
 #: Errors of the definition or the code, which another attempt would only repeat, unless a table of errors knows better.
 FINAL_ERRORS = frozenset({"ExpressionError", "InvalidInput", "PayloadError", "ConfigurationError"})
 
-#: What a failure makes of a step or compensation.
-FAILED = frozenset({StepStatus.RETRYING, StepStatus.FAILED})
+#: What a failure makes of a step or compensation; of a step with a body also what it is until that is undone.
+FAILED = frozenset({StepStatus.RETRYING, StepStatus.FAILED, StepStatus.WAITING, StepStatus.CANCELLED})
 
 
 def settle_failure(
@@ -33,7 +37,8 @@ def settle_failure(
 ) -> Settled | None:
     """Record a failed attempt by the step's retry policy.
 
-    Unless another attempt follows (status retrying), the caller goes on with `follow_failure`.
+    Unless another attempt follows (status retrying), or the step waits now until what its body did is undone (status
+    waiting, with the first compensation ready), the caller goes on with `follow_failure`.
 
     Args:
         final: no other attempt follows, whatever the policy says.
@@ -46,15 +51,15 @@ def settle_failure(
     error = json.dumps(failure.as_data())
     delay = None if final else _delay(connection, graph, held, failure)
     if delay is not None:
-        want = ExecutionStatus.RUNNING if undone is None else ExecutionStatus.COMPENSATING
-        return failures.settle_retry(connection, held, error, delay=delay, want=want)
+        return failures.settle_retry(connection, held, error, delay=delay)
     if undone is not None:
         stop = graph.definition.on_compensation_failure == "stop"
         return undos.settle_undo(connection, held, outcome=StepStatus.FAILED, output=None, error=error, stop=stop)
-    borne = bearing(graph, held.path, failure.category, failure.name)
-    if failure.interrupted:
-        # Of an execution that is cancelled or late. It has no exit: a retry takes the step up again.
-        borne = Bearing()
+    borne = _borne(connection, graph, held, failure)
+    if borne.exit is not None and holds_undo(graph, held.path):
+        undo = to_undo(connection, graph, held)
+        if undo:
+            return undos.begin_part(connection, held, error, undo, inner=inner(held.path))
     if borne.exit is not None:
         rows = spread.following(held.path, borne.exit).rows
         return failures.settle_caught(
@@ -66,8 +71,19 @@ def settle_failure(
 
 
 def _known(graph: Graph, failure: Failure) -> Failure:
-    """The failure as the definition's table of errors has it: by the same rule for the settle and for what follows."""
+    """A failure as the definition's table of errors has it: by the same rule for the settle and for what follows."""
     return ruled(graph.definition.errors, failure)
+
+
+def _borne(connection: Connection, graph: Graph, held: Claim, failure: Failure) -> Bearing:
+    """Who bears a failure for good; nobody bears that of a step of whose body something could not be undone."""
+    if failure.interrupted:
+        # Of an execution that is cancelled or late. It has no exit: a retry takes the step up again.
+        return Bearing()
+    borne = bearing(graph, held.path, failure.category, failure.name)
+    if borne.exit is None or not holds_undo(graph, held.path):
+        return borne
+    return borne if undos.is_undone(connection, held.execution_id, inner(held.path)) else Bearing()
 
 
 def _delay(connection: Connection, graph: Graph, held: Claim, failure: Failure) -> float | None:
@@ -86,17 +102,22 @@ def _delay(connection: Connection, graph: Graph, held: Claim, failure: Failure) 
 
 
 def follow_failure(
-    connection: Connection, graph: Graph, held: Claim, failure: Failure, *, spread: Spread, settled: Settled | None
+    core: Core,
+    connection: Connection,
+    graph: Graph,
+    held: Claim,
+    failure: Failure,
+    *,
+    spread: Spread,
+    settled: Settled | None,
 ) -> list[str] | None:
-    """What a failure for good brings about: the paths made ready; None when the execution itself must be advanced.
+    """What a step's failure for good brings about: paths made ready; None when the execution itself must be advanced.
 
     Args:
         settled: what the settle did; None when its reply was lost.
     """
-    if undone_path(held.path) is not None:
-        return None
     failure = _known(graph, failure)
-    borne = bearing(graph, held.path, failure.category, failure.name)
+    borne = _borne(connection, graph, held, failure)
     if settled is not None and settled.halted:
         # The execution is flagged, or a body around this step is broken off.
         woken = spread.wake_around(held.path)
@@ -110,9 +131,10 @@ def follow_failure(
         ready += spread.after(spread.following(held.path, borne.exit))
         return ready or None
     if borne.container is not None:
-        inner = _inner(graph, held.path, borne.container)
-        halts.drain(connection, held.execution_id, inner)
-        return [borne.container] if spread.wake(borne.container, inner) else []
+        prefix = _inner(graph, held.path, borne.container)
+        halts.drain(connection, held.execution_id, prefix)
+        cancel_children(core, connection, held.execution_id, inner=prefix)
+        return [borne.container] if spread.wake(borne.container, prefix) else []
     return None
 
 

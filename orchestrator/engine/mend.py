@@ -7,35 +7,17 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection
 
-from orchestrator.compiler.graph import MACHINE, Graph
+from orchestrator.compiler.graph import MACHINE
 from orchestrator.engine.advance import advance, advance_many, child_ended
 from orchestrator.engine.core import Core
 from orchestrator.engine.failure import follow_failure, settle_failure
-from orchestrator.engine.scope import Call, Scope, about
-from orchestrator.engine.spread import Spread
-from orchestrator.ledger import children, executions, halts, parks, walks
+from orchestrator.engine.part import after_undo
+from orchestrator.engine.spread import bare, bare_spread
+from orchestrator.ledger import children, halts, parks, walks
 from orchestrator.ledger.claims import Claim
 from orchestrator.model.identity import undone_path
 from orchestrator.model.outcome import Failure
 from orchestrator.model.state import StepStatus
-
-
-def bare_spread(core: Core, connection: Connection, execution_id: str) -> tuple[Graph, Spread] | None:
-    """An execution's graph, and what goes on from the ends of its steps; None when there is no such execution."""
-    found = executions.about(connection, execution_id)
-    if found is None:
-        return None
-    graph = core.graphs.get(connection, found.definition_id)
-    return graph, Spread(_caller(connection), graph, execution_id, _bare(connection, graph, execution_id))
-
-
-def _caller(connection: Connection) -> Call:
-    return lambda statement, *args, **options: statement(connection, *args, **options)
-
-
-def _bare(connection: Connection, graph: Graph, execution_id: str) -> Scope:
-    """A scope for the shape of loops only, which computes no values."""
-    return Scope(_caller(connection), graph, about(execution_id, None))
 
 
 def decide_joins(core: Core, connection: Connection, found: Iterable[tuple[str, str]]) -> None:
@@ -93,7 +75,7 @@ def end_of_header(
             and publishing it.
     """
     graph = core.graphs.get(connection, definition_id)
-    spread = Spread(_caller(connection), graph, execution_id, _bare(connection, graph, execution_id))
+    spread = bare(connection, graph, execution_id)
     # The body of a chord of lanes is the loop itself, which waits for them.
     inner = f"{body}["
     if body == MACHINE:
@@ -120,9 +102,14 @@ def fail_attempt(core: Core, connection: Connection, held: Claim, failure: Failu
     settled = settle_failure(connection, graph, held, failure, spread=spread, final=final)
     if settled is None or settled.status == StepStatus.RETRYING:
         return
-    ready = follow_failure(connection, graph, held, failure, spread=spread, settled=settled)
+    if settled.status == StepStatus.WAITING:
+        advance(core, connection, held.execution_id, settled.ready)
+        return
+    if undone_path(held.path) is not None:
+        after_undo(core, connection, held, spread=spread, settled=settled)
+        return
+    ready = follow_failure(core, connection, graph, held, failure, spread=spread, settled=settled)
     if ready is None:
-        # Compensations behind this one are published.
-        advance(core, connection, held.execution_id, () if undone_path(held.path) is None else None)
+        advance(core, connection, held.execution_id, ())
     else:
         advance_many(core, connection, [(held.execution_id, path) for path in ready])

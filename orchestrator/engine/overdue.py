@@ -10,7 +10,6 @@ from orchestrator.engine.mend import fail_attempt
 from orchestrator.ledger import claims, executions
 from orchestrator.ledger.timers import Overdue, Unbegun
 from orchestrator.model.outcome import Failure
-from orchestrator.model.state import ExecutionStatus
 
 #: A worker interrupts its own attempts at their timeout; those that it could not are fenced so many seconds after.
 GRACE = 2.0
@@ -56,7 +55,6 @@ def fail_unbegun(core: Core, connection: Connection, found: Unbegun, *, owner: s
         found.execution_id,
         found.path,
         owner=owner,
-        want=ExecutionStatus.RUNNING,
         transactional=False,
         timeout=None,
     )

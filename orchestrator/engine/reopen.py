@@ -17,8 +17,9 @@ from orchestrator.compiler.graph import Graph
 from orchestrator.compiler.reopen import Reopening, exit_given, reopen
 from orchestrator.engine.advance import advance, child_ended
 from orchestrator.engine.core import Core
-from orchestrator.engine.mend import bare_spread, decide_joins, wake_containers
+from orchestrator.engine.mend import decide_joins, wake_containers
 from orchestrator.engine.signal import match
+from orchestrator.engine.spread import bare_spread
 from orchestrator.errors import ControlRefused, ExecutionNotFound
 from orchestrator.ledger import controls, forks, maintenance, parks, reopens
 from orchestrator.ledger.controls import By
@@ -268,8 +269,10 @@ def _parts(
 ) -> tuple[set[str], list[Mapping[str, Any]]]:
     """What a fork copies, as paths, and the rows that it begins with."""
     rows = reopens.rows(connection, execution_id)
-    # What was undone must be done again, and so must all that came of it.
-    behind = _behind(graph, [path, *{graph.top(row.undoes) for row in rows if row.undoes is not None}])
+    # What was undone must be done again, and so must all that came of it; not a part that went back by itself.
+    borne = {row.path for row in rows if row.exit is not None and row.status == StepStatus.FAILED}
+    undone = {row.undoes for row in rows if row.undoes is not None}
+    behind = _behind(graph, [path, *{graph.top(each) for each in undone if borne.isdisjoint(graph.around(each))}])
     done = [(row.path, row.exit) for row in rows if row.path not in behind and _is_done(graph, row)]
     kept = {at for at, _ in done}
     # The statement that copies a decided join cannot see it: so those that have lost to it are left out here.

@@ -17,7 +17,7 @@ from orchestrator.ledger.controls import By
 from orchestrator.ledger.executions import About
 from orchestrator.ledger.reopens import Standing
 from orchestrator.model.identity import undo_path
-from orchestrator.model.state import ExecutionStatus
+from orchestrator.model.state import ExecutionStatus, StepStatus
 
 
 def retreat(connection: Connection, graph: Graph, execution_id: str, about: About) -> bool:
@@ -33,7 +33,7 @@ def retreat(connection: Connection, graph: Graph, execution_id: str, about: Abou
     if not undo:
         halts.end(connection, execution_id, retry_after=_retry_after(graph, about))
         return False
-    return halts.begin_undo(connection, execution_id, _queued(graph, undo))
+    return halts.begin_undo(connection, execution_id, queued(graph, undo))
 
 
 def _retry_after(graph: Graph, about: About) -> float | None:
@@ -56,7 +56,7 @@ def undo_succeeded(core: Core, connection: Connection, execution_id: str) -> boo
     undo = _undo(connection, graph, execution_id)
     if not undo:
         return False
-    halts.begin_undo(connection, execution_id, _queued(graph, undo), after=ExecutionStatus.SUCCEEDED)
+    halts.begin_undo(connection, execution_id, queued(graph, undo), after=ExecutionStatus.SUCCEEDED)
     return True
 
 
@@ -80,11 +80,11 @@ def undo_ended(
     graph = core.graphs.get(connection, standing.definition_id)
     undo = _undo(connection, graph, execution_id, to)
     after, seen = standing.status, standing.settled_at
-    queued = _queued(graph, undo)
-    return bool(undo) and halts.begin_undo(connection, execution_id, queued, after=after, seen=seen, by=by)
+    rows = queued(graph, undo)
+    return bool(undo) and halts.begin_undo(connection, execution_id, rows, after=after, seen=seen, by=by)
 
 
-def _queued(graph: Graph, undo: tuple[str, ...]) -> list[tuple[str, str]]:
+def queued(graph: Graph, undo: tuple[str, ...]) -> list[tuple[str, str]]:
     """The steps to undo, each with the queue of its compensation."""
     return [(path, graph.queue(undo_path(path))) for path in undo]
 
@@ -103,4 +103,5 @@ def _undo(connection: Connection, graph: Graph, execution_id: str, to: str | Non
         if at is None:
             raise ControlRefused(execution_id, f"step {to} was never attempted; `orchestrator show` lists its steps")
         attempted = attempted[at + 1 :]
-    return reverse(graph, attempted, succeeded)
+    # What a part of it has undone already stays undone; what that could not undo is tried once more.
+    return reverse(graph, (found for found in attempted if found.undo is not StepStatus.SUCCEEDED), succeeded)

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import Connection
 
 from orchestrator.compiler.graph import Graph
 from orchestrator.compiler.place import Following
-from orchestrator.engine.scope import Call, Scope
-from orchestrator.ledger import joins, parks
+from orchestrator.engine.core import Core
+from orchestrator.engine.scope import Call, Scope, about
+from orchestrator.ledger import executions, joins, parks
 from orchestrator.ledger.joins import Joined
 from orchestrator.model.exits import FAILED, SKIPPED
 
@@ -86,10 +90,28 @@ class Spread:
         return bool(self._call(parks.wake_for_body, self._execution_id, container, inner))
 
     def wake_around(self, path: str) -> list[str]:
-        """Wake whatever waits for a body that this step was the last open one of; the paths woken."""
+        """Wake whatever waits for the end or the undo of a body that this step was the last of; the paths woken."""
         woken, at = [], path
         while (place := self._graph.place(at)).container is not None:
             if self.wake(place.container, place.inner):
                 woken.append(place.container)
             at = place.container
         return woken
+
+
+def bare_spread(core: Core, connection: Connection, execution_id: str) -> tuple[Graph, Spread] | None:
+    """An execution's graph, and what goes on from the ends of its steps; None when there is no such execution."""
+    found = executions.about(connection, execution_id)
+    if found is None:
+        return None
+    graph = core.graphs.get(connection, found.definition_id)
+    return graph, bare(connection, graph, execution_id)
+
+
+def bare(connection: Connection, graph: Graph, execution_id: str) -> Spread:
+    """What goes on from the ends of an execution's steps, for the shape of loops only: it computes no values."""
+
+    def call(statement: Any, *args: Any, **options: Any) -> Any:
+        return statement(connection, *args, **options)
+
+    return Spread(call, graph, execution_id, Scope(call, graph, about(execution_id, None)))

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from orchestrator.authoring.example import example
 from orchestrator.compiler.graph import MACHINE, Graph
+from orchestrator.compiler.reverse import inner
 from orchestrator.engine.phrases import code, listed, moment, told, when
 from orchestrator.kinds.machine import MachineKind
 from orchestrator.ledger.explain import AHEAD, Reading
@@ -137,6 +138,8 @@ class StepFindings:
             return replace(found, child=step["wait_name"])
         if awaits == "body":
             return self._body(step, until)
+        if awaits == "undo":
+            return self._part(step)
         command = f"orchestrator complete {self._id} {shlex.quote(path)}"
         at = "" if step["due_at"] is None else f" for its time, {when(step['due_at'], self._now)}"
         return self._found("time", f"{name} waits{at}", command, path)
@@ -147,6 +150,14 @@ class StepFindings:
             return self._found("body", f"{name} waits for its steps to end{until}", None, path)
         sentence = f"the loop {name} is open: {step['done']} of {step['count']} iterations are done"
         return self._found("loop", sentence + until, None, path)
+
+    def _part(self, step: Mapping[str, Any]) -> Finding:
+        path = step["path"]
+        left = [each for each in self._reading.steps if (each["undoes"] or "").startswith(inner(path))]
+        present = next((each["undoes"] for each in left if each["status"] != "blocked"), None)
+        at = f"at the undo of {code(present)}" if present else "between two undos"
+        sentence = f"{code(path)} has failed with {told(step['error'])}; before that is handled, what it did is undone"
+        return self._found("part", f"{sentence}, which is {at}; {len(left)} left", None, path)
 
     def _signal(self, step: Mapping[str, Any], until: str) -> Finding:
         name, correlation = step["wait_name"], step["correlation"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sqlalchemy import Connection, text
 
 from orchestrator.ledger.tables import FINAL
@@ -33,12 +35,13 @@ WITH c AS MATERIALIZED (
     INSERT INTO orchestrator.event (execution_id, tenant, type, path, data)
     SELECT execution_id, tenant, 'step_ready', path, jsonb_build_object('child', CAST(:child AS uuid)) FROM u
 )
-SELECT c.parent_id, (SELECT path FROM u) FROM c
+SELECT c.parent_id, (SELECT path FROM u), c.parent_path FROM c
 """)
 
 #: Attached children that go on.
 OPEN_CHILDREN = text(f"""
-SELECT id FROM orchestrator.execution WHERE parent_id = :execution AND status NOT IN ({FINAL})
+SELECT id FROM orchestrator.execution
+WHERE parent_id = :execution AND status NOT IN ({FINAL}) AND starts_with(parent_path, :inner)
 """)
 
 #: An operator may have had a step begin anew, with another child.
@@ -80,16 +83,31 @@ SELECT id FROM x
 """)
 
 
-def wake(connection: Connection, child: str) -> tuple[str | None, str | None]:
-    """Wake the step that waits for a child that has ended: its execution and path. The path is None when none waits
-    any more or yet; the execution too, when the child has not ended or has no parent."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Told:
+    """The end of a child, as its parent was told of it."""
+
+    execution_id: str
+    #: The step that has started the child.
+    path: str
+    #: The path that was woken: that step's, or its compensation's; None when neither waits any more, or yet.
+    woken: str | None
+
+
+def wake(connection: Connection, child: str) -> Told | None:
+    """Wake the step that waits for a child that has ended; None when it has not ended, or has no parent."""
     row = connection.execute(WAKE, {"child": child}).first()
-    return (None, None) if row is None else (str(row[0]), row[1])
+    return None if row is None else Told(execution_id=str(row[0]), woken=row[1], path=row[2])
 
 
-def open_children(connection: Connection, execution_id: str) -> list[str]:
-    """Ids of an execution's attached children that have not ended."""
-    return [str(found) for found in connection.execute(OPEN_CHILDREN, {"execution": execution_id}).scalars()]
+def open_children(connection: Connection, execution_id: str, inner: str = "") -> list[str]:
+    """Ids of an execution's attached children that have not ended.
+
+    Args:
+        inner: only those of steps whose paths begin with this.
+    """
+    parameters = {"execution": execution_id, "inner": inner}
+    return [str(found) for found in connection.execute(OPEN_CHILDREN, parameters).scalars()]
 
 
 def succeeded(connection: Connection, execution_id: str) -> frozenset[str]:

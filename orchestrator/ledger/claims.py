@@ -19,7 +19,10 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from orchestrator.ledger.fragments import EVENTS, SUCCEED, SUCCEEDED_EVENT, SUCCESSORS, statement
+from orchestrator.ledger.schema import sql_list
 from orchestrator.model.exits import UNMET
+from orchestrator.model.identity import undone_path
+from orchestrator.model.state import UNDOING
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,15 +83,15 @@ class Settled:
     status: str = ""
 
 
-#: A ready step becomes running for one owner. `want` is the execution's status in which it may.
-CLAIM = statement(f"""
+#: A ready step becomes running for one owner, if its execution is in one of the statuses in which it may.
+_CLAIM = f"""
 WITH c AS (
     UPDATE orchestrator.step s SET status = 'running', attempt = s.attempt + 1, owner = :owner,
            transactional = :transactional, ready_xid = NULL, started_at = clock_timestamp(),
            due_at = clock_timestamp() + CAST(:timeout AS float8) * interval '1 second'
     FROM orchestrator.execution x
     WHERE s.execution_id = :execution AND s.path = :path AND s.status = 'ready' AND NOT s.halt
-      AND x.id = s.execution_id AND x.status = :want
+      AND x.id = s.execution_id AND x.status IN (<statuses>)
     RETURNING s.attempt, s.failures, x.tenant, x.input, x.correlation_id, x.labels, x.parent_id,
               s.exit, s.resume, s.woken_by, s.error
 ), e AS ({EVENTS}
@@ -96,7 +99,11 @@ WITH c AS (
            jsonb_build_object('owner', CAST(:owner AS text)) FROM c
 )
 SELECT attempt, failures, tenant, input, correlation_id, labels, parent_id, exit, resume, woken_by, error FROM c
-""")
+"""
+CLAIM = statement(_CLAIM.replace("<statuses>", "'running'"))
+#: A compensation has a row only once nothing that it takes back can go on: with the whole execution, or with a part of
+#: one that goes on. A part that has begun to go back does so to the end, whatever the execution comes to meanwhile.
+CLAIM_UNDO = statement(_CLAIM.replace("<statuses>", sql_list(UNDOING)))
 
 #: Ends a step and goes on with its only successor in one statement. The successor's row does not exist yet: if it
 #: does, or the execution was flagged, nothing is claimed and the caller goes the long way. Of a paused execution it is
@@ -167,18 +174,16 @@ def claim(
     path: str,
     *,
     owner: str,
-    want: str,
     transactional: bool,
     timeout: float | None,
 ) -> tuple[Claim, Facts] | None:
-    """Take a ready step; None means that it is not ready, is halted, or the execution is not in status `want`."""
-    row = CLAIM.first(
+    """Take a ready step or compensation; None: it is not ready, is halted, or its execution does not go that way."""
+    row = (CLAIM if undone_path(path) is None else CLAIM_UNDO).first(
         connection,
         {
             "execution": execution_id,
             "path": path,
             "owner": owner,
-            "want": want,
             "transactional": transactional,
             "timeout": timeout,
         },

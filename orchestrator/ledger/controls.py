@@ -185,7 +185,7 @@ WITH d AS (
     FROM orchestrator.execution x
     WHERE x.id = s.execution_id AND x.status IN ('running', 'pausing', 'paused') AND s.execution_id = :execution
       AND s.path = :path AND s.status IN ('ready', 'waiting', 'retrying') AND NOT s.halt AND s.undoes IS NULL
-      AND s.attempt = :seen AND s.status = :stood AND coalesce(s.awaits, '') NOT IN ('body', 'child', 'event')
+      AND s.attempt = :seen AND s.status = :stood AND coalesce(s.awaits, '') NOT IN ('body', 'child', 'event', 'undo')
     RETURNING s.execution_id AS id, s.tenant, s.halt, s.output
 ), n AS ({SUCCESSORS}), a AS ({audited("complete", "d", ":path")}), e AS ({EVENTS}
     SELECT id, tenant, 'step_succeeded', CAST(:path AS text), CAST(NULL AS int),

@@ -94,9 +94,9 @@ def failing_for(connection: Connection, held: Claim) -> float:
     return found or 0.0
 
 
-def settle_retry(connection: Connection, held: Claim, error: str, *, delay: float, want: str) -> Settled | None:
+def settle_retry(connection: Connection, held: Claim, error: str, *, delay: float) -> Settled | None:
     """Record a failed attempt, to be followed by another `delay` seconds later; None means fenced."""
-    row = SETTLE_RETRY.first(connection, {**held.token(), "error": error, "delay": delay, "want": want})
+    row = SETTLE_RETRY.first(connection, {**held.token(), "error": error, "delay": delay})
     return None if row is None else Settled(halted=row[0], status=row[1])
 
 

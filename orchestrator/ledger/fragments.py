@@ -25,8 +25,11 @@ SUCCEEDED_EVENT = """
            jsonb_build_object('output', output) FROM d
 """
 #: A step `s` of an execution `x` goes on no more. One that an operator has paused goes on as if it ran, but for claims.
-#: Not if a step of it has failed for good meanwhile: then it only waits to fail.
-STOPPED = "(s.halt OR x.status <> :want AND NOT (x.status IN ('pausing', 'paused') AND x.error IS NULL))"
+#: Not if a step of it has failed for good meanwhile: then it only waits to fail. A compensation goes on to its end.
+STOPPED = """
+    (s.undoes IS NULL AND (s.halt OR x.status <> 'running' AND NOT (x.status IN ('pausing', 'paused')
+                                                                     AND x.error IS NULL)))
+"""
 #: The execution goes forward, if perhaps not just now: what is behind a step may be made ready.
 LIVE = """
     EXISTS (SELECT FROM orchestrator.execution

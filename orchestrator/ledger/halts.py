@@ -9,15 +9,15 @@ another.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection, text
 
+from orchestrator.ledger import undos
 from orchestrator.ledger.controls import BY, By, audited
 from orchestrator.ledger.tables import FINAL, OPEN
-from orchestrator.model.identity import undo_path
+from orchestrator.model.identity import UNDO_PREFIX
 from orchestrator.model.snapshot import Attempted
 from orchestrator.model.state import StepStatus
 
@@ -38,23 +38,26 @@ SELECT count(*) FROM h
 """)
 
 #: In order of completion: the order of the settling events, as clocks may stand or step back.
-ATTEMPTED = text("""
-SELECT s.path, s.status, s.transactional FROM orchestrator.step s LEFT JOIN (
+ATTEMPTED = text(f"""
+SELECT s.path, s.status, s.transactional, u.status FROM orchestrator.step s LEFT JOIN (
     SELECT path, max(id) AS id FROM orchestrator.event
     WHERE execution_id = :execution AND type IN ('step_succeeded', 'step_failed', 'step_cancelled', 'step_timed_out')
     GROUP BY path
 ) e ON e.path = s.path
-WHERE s.execution_id = :execution AND s.undoes IS NULL AND s.attempt > 0 ORDER BY e.id
+LEFT JOIN orchestrator.step u ON u.execution_id = :execution AND u.path = '{UNDO_PREFIX}' || s.path
+WHERE s.execution_id = :execution AND s.undoes IS NULL AND s.attempt > 0 AND starts_with(s.path, :inner) ORDER BY e.id
 """)
 
+#: Compensations that are open then are those of a part that goes back: the whole waits for it.
 _DRAINED = f"""
     id = :execution AND status IN ('failing', 'cancelling', 'timing_out') AND NOT EXISTS (
-        SELECT FROM orchestrator.step WHERE execution_id = :execution AND undoes IS NULL AND {OPEN})
+        SELECT FROM orchestrator.step WHERE execution_id = :execution AND {OPEN})
     AND NOT EXISTS (SELECT FROM orchestrator.execution c WHERE c.parent_id = :execution AND c.status NOT IN ({FINAL}))
 """
 
 #: `after` an end, for an execution that its parent or an operator takes back, or any of the flags. With `seen`, only
-#: after the end that was looked at: it may have gone on since, and have ended the same way with more to undo.
+#: after the end that was looked at: it may have gone on since, and have ended the same way with more to undo. What a
+#: part of it could not undo is tried once more, in its place.
 BEGIN_UNDO = text(f"""
 WITH x AS (
     UPDATE orchestrator.execution SET status = 'compensating', settled_at = NULL, retry_at = NULL
@@ -68,6 +71,10 @@ WITH x AS (
            CASE r.status WHEN 'ready' THEN pg_current_xact_id() END, clock_timestamp()
     FROM x, jsonb_to_recordset(CAST(:rows AS jsonb))
          AS r(path text, status text, undoes text, parents jsonb, queue text)
+    ON CONFLICT (execution_id, path) DO UPDATE SET status = excluded.status, parents = excluded.parents, failures = 0,
+        crashes = 0, failing_since = NULL, error = NULL, ready_xid = excluded.ready_xid, ready_at = excluded.ready_at,
+        settled_at = NULL
+        WHERE step.status IN ('failed', 'cancelled')
     RETURNING path, status, tenant
 ), a AS ({audited("compensate")}), e AS (
     INSERT INTO orchestrator.event (execution_id, tenant, type, path, data)
@@ -115,11 +122,20 @@ def drain(connection: Connection, execution_id: str, inner: str = "") -> int:
             return int(running)
 
 
-def attempted(connection: Connection, execution_id: str) -> list[Attempted]:
-    """Forward steps that were attempted, in order of completion."""
+def attempted(connection: Connection, execution_id: str, inner: str = "") -> list[Attempted]:
+    """Forward steps that were attempted, in order of completion.
+
+    Args:
+        inner: only those whose paths begin with this. The whole history is read all the same.
+    """
     return [
-        Attempted(path=row[0], status=StepStatus(row[1]), transactional=row[2])
-        for row in connection.execute(ATTEMPTED, {"execution": execution_id})
+        Attempted(
+            path=row[0],
+            status=StepStatus(row[1]),
+            transactional=row[2],
+            undo=None if row[3] is None else StepStatus(row[3]),
+        )
+        for row in connection.execute(ATTEMPTED, {"execution": execution_id, "inner": inner})
     ]
 
 
@@ -140,15 +156,8 @@ def begin_undo(
         seen: when it had ended so.
         by: who commands it, if anybody does.
     """
-    rows = []
-    for index, (path, queue) in enumerate(undo):
-        row: dict[str, object] = {"path": undo_path(path), "undoes": path, "queue": queue}
-        if index == 0:
-            rows.append(row | {"status": StepStatus.READY})
-        else:
-            rows.append(row | {"status": StepStatus.BLOCKED, "parents": [undo_path(undo[index - 1][0])]})
     who = by.parameters() if by is not None else {"actor": None, "reason": None, "parameters": "{}"}
-    parameters = {"execution": execution_id, "rows": json.dumps(rows), "after": after, "seen": seen, **who}
+    parameters = {"execution": execution_id, "rows": undos.rows(undo), "after": after, "seen": seen, **who}
     return connection.execute(BEGIN_UNDO, parameters).first() is not None
 
 

@@ -17,7 +17,8 @@ from sqlalchemy import Connection, text
 
 from orchestrator.ledger.claims import Claim, Settled
 from orchestrator.ledger.fragments import EVENTS, STOPPED, SUCCESSORS, statement
-from orchestrator.ledger.tables import OPEN
+from orchestrator.ledger.tables import FINAL, OPEN
+from orchestrator.model.identity import UNDO_PREFIX
 
 #: Lets go of a step, and inserts the first rows of its body. Not once its execution is flagged: then it is cancelled,
 #: and remembers what it did when it was claimed, so that a retry lets it decide once more; but not to forget its child.
@@ -50,17 +51,29 @@ _WAKE = """
     wait_name = NULL, correlation = NULL
 """
 
-#: Wakes a step whose body has ended. `inner` is what the paths of its body begin with.
+#: Attached children of a body that go on; with it they are cancelled, and what they did is undone by themselves first.
+_CHILDREN = f"""
+    EXISTS (SELECT FROM orchestrator.execution c
+            WHERE c.parent_id = s.execution_id AND starts_with(c.parent_path, <inner>) AND c.status NOT IN ({FINAL}))
+"""
+#: Something of a body is open; of one that is undone, a compensation.
+_BODY_OPEN = f"""
+    EXISTS (SELECT FROM orchestrator.step o WHERE o.execution_id = s.execution_id AND o.{OPEN}
+              AND starts_with(o.path, CASE s.awaits WHEN 'undo' THEN '{UNDO_PREFIX}' ELSE '' END || <inner>))
+"""
+
+#: Wakes a step whose body has ended, or is undone. `inner` is what the paths of its body begin with.
 WAKE_FOR_BODY = text(f"""
 WITH w AS (
     UPDATE orchestrator.step s SET {_WAKE}, woken_by = coalesce(s.woken_by, 'body')
-    WHERE s.execution_id = :execution AND s.path = :path AND s.status = 'waiting' AND s.awaits = 'body' AND NOT s.halt
+    WHERE s.execution_id = :execution AND s.path = :path AND s.status = 'waiting' AND s.awaits IN ('body', 'undo')
+      AND NOT s.halt
       -- Not for the end of a body that it has left behind: a late message may ask for that of an earlier transition,
       -- and a row that was claimed and let go of again while this waited is not what the snapshot knows. Claims count.
       AND coalesce(s.resume ->> 'inner', CAST(:inner AS text)) = :inner
       AND s.attempt = (SELECT b.attempt FROM orchestrator.step b WHERE b.execution_id = :execution AND b.path = :path)
-      AND NOT EXISTS (SELECT FROM orchestrator.step o WHERE o.execution_id = :execution AND o.{OPEN}
-                        AND starts_with(o.path, :inner))
+      AND NOT {_BODY_OPEN.replace("<inner>", ":inner")}
+      AND NOT (s.woken_by IS NOT DISTINCT FROM 'broken' AND {_CHILDREN.replace("<inner>", ":inner")})
     RETURNING s.path, s.tenant
 ), e AS (
     INSERT INTO orchestrator.event (execution_id, tenant, type, path)
@@ -70,14 +83,14 @@ SELECT path FROM w
 """)
 
 #: Steps that have waited a while for a body of which nothing is open: their last arriver died before it could wake
-#: them. And those whose body is broken and not halted: whoever broke it died before the drain.
+#: them; or a child of it goes on, which is asked for again then. And those whose body is broken and not halted: whoever
+#: broke it died before the drain.
 ASLEEP = text(f"""
 SELECT s.execution_id, s.path, i.inner, s.woken_by IS NOT DISTINCT FROM 'broken' FROM orchestrator.step s,
        LATERAL (SELECT coalesce(s.resume ->> 'inner', s.path || '[') AS inner) i
-WHERE s.awaits = 'body' AND s.status = 'waiting' AND NOT s.halt
+WHERE s.awaits IN ('body', 'undo') AND s.status = 'waiting' AND NOT s.halt
   AND s.ready_at < (SELECT clock_timestamp()) - interval '2 s'
-  AND (NOT EXISTS (SELECT FROM orchestrator.step o WHERE o.execution_id = s.execution_id AND o.{OPEN}
-                     AND starts_with(o.path, i.inner))
+  AND (NOT {_BODY_OPEN.replace("<inner>", "i.inner")}
        OR s.woken_by = 'broken' AND EXISTS (
            SELECT FROM orchestrator.step o WHERE o.execution_id = s.execution_id AND o.{OPEN} AND NOT o.halt
               AND starts_with(o.path, i.inner)))
@@ -104,7 +117,6 @@ def park(
     seconds: float | None = None,
     until: str | None = None,
     body: str = "[]",
-    want: str = "running",
     broken: str | None = None,
 ) -> Settled | None:
     """Let go of a step until it is woken; None means fenced.
@@ -114,7 +126,6 @@ def park(
         awaits: `body`, `child` or `signal`, when it waits for more than its time.
         seconds, until: when its time has come.
         body: the first rows of its body, a JSON array.
-        want: the execution's status, in any other of which the step is cancelled instead.
         broken: the error that its body is being broken off with, as JSON text.
     """
     row = PARK.first(
@@ -128,7 +139,6 @@ def park(
             "seconds": seconds,
             "until": until,
             "successors": body,
-            "want": want,
             "broken": broken,
         },
     )

@@ -34,7 +34,8 @@ FROM orchestrator.step WHERE execution_id = :execution ORDER BY path
 
 _REOPENED = """
     UPDATE orchestrator.step s SET status = r.status, halt = false, failures = 0, crashes = 0, failing_since = NULL,
-           owner = NULL, was = NULL, was_due_at = NULL, exit = r.exit, error = NULL,
+           owner = NULL, was = NULL, was_due_at = NULL, exit = r.exit,
+           error = CASE WHEN r.woken_by = 'broken' THEN s.error END,
            -- jsonb_to_recordset makes a JSON null an SQL one.
            output = CASE r.status WHEN 'succeeded' THEN coalesce(r.output, 'null'::jsonb) END,
            ready_xid = CASE r.status WHEN 'ready' THEN pg_current_xact_id() END,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, text
 
-from orchestrator.ledger.tables import OPEN
+from orchestrator.model.identity import undone_path
 from orchestrator.model.snapshot import Snapshot
 from orchestrator.model.state import ExecutionStatus
 
@@ -23,17 +24,17 @@ JOIN orchestrator.step s ON s.execution_id = :execution AND s.path = p.path AND 
 WHERE b.execution_id = :execution AND b.status = 'blocked' AND b.undoes IS NULL
 """)
 
-#: Each undo names the one before it; the walk begins behind the first that is open and not blocked.
-PENDING_UNDO = text(f"""
+#: Each undo names the one before it; the walk begins behind each that is ready.
+PENDING_UNDO = text("""
 WITH RECURSIVE chain AS (
-    SELECT path, 0 AS place FROM orchestrator.step
-    WHERE execution_id = :execution AND undoes IS NOT NULL AND {OPEN} AND status <> 'blocked'
+    SELECT h.path AS head, h.path COLLATE "C" AS path, 0 AS place FROM unnest(CAST(:heads AS text[])) AS h(path)
     UNION ALL
-    SELECT s.path, chain.place + 1 FROM chain JOIN orchestrator.step s
-      ON s.execution_id = :execution AND s.status = 'blocked' AND s.parents = jsonb_build_array(chain.path)
+    SELECT chain.head, s.path, chain.place + 1 FROM chain JOIN orchestrator.step s
+      ON s.execution_id = :execution AND s.undoes IS NOT NULL AND s.status = 'blocked'
+     AND s.parents = jsonb_build_array(chain.path)
     WHERE chain.place < :limit
 )
-SELECT path FROM chain WHERE place > 0 ORDER BY place
+SELECT head, path FROM chain WHERE place > 0 ORDER BY place
 """)
 
 
@@ -50,8 +51,12 @@ def snapshot(connection: Connection, execution_id: str, only: Sequence[str] | No
     ready = tuple(connection.execute(READY, {"execution": execution_id}).scalars())
     if only is not None:
         ready = tuple(path for path in ready if path in set(only))
-    if status == ExecutionStatus.COMPENSATING:
-        rows = connection.execute(PENDING_UNDO, {"execution": execution_id, "limit": undo_limit})
-        return Snapshot(status=ExecutionStatus(status), ready=ready, pending_undo=tuple(rows.scalars()))
-    settled = connection.execute(SETTLED_PARENTS, {"execution": execution_id}).scalars()
-    return Snapshot(status=ExecutionStatus(status), ready=ready, settled=frozenset(settled))
+    pending: dict[str, list[str]] = defaultdict(list)
+    if heads := [path for path in ready if undone_path(path) is not None]:
+        parameters = {"execution": execution_id, "heads": heads, "limit": undo_limit}
+        for head, path in connection.execute(PENDING_UNDO, parameters):
+            pending[head].append(path)
+    settled: Iterable[str] = ()
+    if len(heads) < len(ready):
+        settled = connection.execute(SETTLED_PARENTS, {"execution": execution_id}).scalars()
+    return Snapshot(status=ExecutionStatus(status), ready=ready, settled=frozenset(settled), pending_undo=dict(pending))

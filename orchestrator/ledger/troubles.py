@@ -62,7 +62,7 @@ SELECT q.queue, s.tenant, s.execution_id AS id, s.path, s.ready_at
 FROM q, LATERAL (
     SELECT s.tenant, s.execution_id, s.path, s.ready_at
     FROM orchestrator.step s JOIN orchestrator.execution x ON x.id = s.execution_id
-    WHERE s.status = 'ready' AND s.queue = q.queue AND NOT s.halt AND x.status IN ('running', 'compensating')
+    WHERE s.status = 'ready' AND s.queue = q.queue AND NOT s.halt AND x.status NOT IN ('created', 'pausing', 'paused')
       AND s.ready_at < (SELECT clock_timestamp()) - CAST(:age AS float8) * interval '1 second'
     ORDER BY s.ready_at LIMIT :each
 ) s

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from orchestrator.ledger.tables import FINAL, OPEN, SETTLED, sql_list
+from orchestrator.model.identity import UNDO_PREFIX
 from orchestrator.model.state import SETTLED_STEPS
 
 #: Seconds that the sweeps have to take up what a crash left behind.
@@ -56,10 +57,29 @@ _ROW_UNLIKE_EVENT = f"""
         OR (s.status = 'succeeded' AND coalesce(s.output, 'null') <> coalesce(e.data -> 'output', 'null')))
 """
 
+#: Compensations that began together, in one statement: those of a whole execution, or those of a part, the steps whose
+#: paths begin with `inner`. Their first events have its transaction's number, and so has that of the step that waits.
+_BATCHES = f"""
+    firsts AS MATERIALIZED (
+        SELECT execution_id, path, min(id) AS id FROM orchestrator.event
+        WHERE starts_with(path, '{UNDO_PREFIX}') GROUP BY execution_id, path
+    ), parts AS MATERIALIZED (
+        SELECT execution_id, xid, data ->> 'inner' AS inner FROM orchestrator.event
+        WHERE type = 'step_waiting' AND data ->> 'awaits' = 'undo'
+    ), batches AS MATERIALIZED (
+        SELECT u.execution_id, u.path, u.undoes, b.xid, coalesce(p.inner, '') AS inner
+        FROM orchestrator.step u
+        JOIN firsts f ON f.execution_id = u.execution_id AND f.path = u.path
+        JOIN orchestrator.event b ON b.execution_id = f.execution_id AND b.id = f.id
+        LEFT JOIN parts p ON p.execution_id = b.execution_id AND p.xid = b.xid
+        WHERE u.undoes IS NOT NULL
+    )
+"""
+
 #: By event id, the order in which settles were made. A compensation counts by its first end: an operator's later
 #: repetition of a failed one comes after the rest. Those that were left alone for a failed one have not ended.
 _UNDO_ORDER = f"""
-    WITH settles AS MATERIALIZED (
+    WITH {_BATCHES}, settles AS MATERIALIZED (
         SELECT execution_id, path, min(id) FILTER (WHERE type <> 'step_cancelled') AS first, max(id) AS last
         FROM orchestrator.event WHERE type IN ({_SETTLING}) GROUP BY execution_id, path
     )
@@ -67,23 +87,24 @@ _UNDO_ORDER = f"""
     FROM (
         SELECT u.execution_id, u.path, f.last AS did,
                lag(f.last) OVER undone AS did_before, lag(u.path) OVER undone AS before
-        FROM orchestrator.step u
+        FROM batches u
         JOIN settles o ON o.execution_id = u.execution_id AND o.path = u.path
         JOIN settles f ON f.execution_id = u.execution_id AND f.path = u.undoes
-        WHERE u.undoes IS NOT NULL AND o.first IS NOT NULL
-        WINDOW undone AS (PARTITION BY u.execution_id ORDER BY o.first)
+        WHERE o.first IS NOT NULL
+        WINDOW undone AS (PARTITION BY u.execution_id, u.xid ORDER BY o.first)
     ) ordered
     WHERE did > did_before
 """
 
 _UNDO_TOO_EARLY = f"""
+    WITH {_BATCHES}
     SELECT format('execution %s: a compensation started before %s had settled', u.execution_id, e.path) AS found
-    FROM (SELECT s.execution_id, min(b.id) AS began
-          FROM orchestrator.step s JOIN orchestrator.event b
+    FROM (SELECT s.execution_id, s.inner, min(b.id) AS began
+          FROM batches s JOIN orchestrator.event b
             ON b.execution_id = s.execution_id AND b.path = s.path AND b.type = 'step_started'
-          WHERE s.undoes IS NOT NULL GROUP BY s.execution_id) u
+          GROUP BY s.execution_id, s.inner, s.xid) u
     JOIN orchestrator.event e ON e.execution_id = u.execution_id AND e.id > u.began
-     AND e.type IN ('step_started', {_SETTLING})
+     AND e.type IN ('step_started', {_SETTLING}) AND starts_with(e.path, u.inner)
     JOIN orchestrator.step f ON f.execution_id = e.execution_id AND f.path = e.path AND f.undoes IS NULL
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.model.state import ExecutionStatus, StepStatus
@@ -15,7 +16,7 @@ class Snapshot:
     reads it whole.
     """
 
-    #: running: forward steps may start; compensating: only compensations may.
+    #: Forward steps start only while it is running.
     status: ExecutionStatus
     #: Paths that are ready and shall be published now.
     ready: tuple[str, ...]
@@ -24,8 +25,8 @@ class Snapshot:
     settled: frozenset[str] = field(default_factory=frozenset)
     #: The step that all the ready ones are the beginning of the body of.
     container: str | None = None
-    #: Compensations still blocked behind a ready one, in the order in which they follow.
-    pending_undo: tuple[str, ...] = ()
+    #: Of each ready compensation: those still blocked behind it, in the order in which they follow.
+    pending_undo: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,3 +37,5 @@ class Attempted:
     status: StepStatus
     #: Its effect committed together with its success, so that without success there is none.
     transactional: bool
+    #: How its compensation stands; None when it has none so far.
+    undo: StepStatus | None = None

@@ -53,6 +53,8 @@ FINAL_EXECUTIONS: Final = frozenset(
 #: Executions whose forward steps start no more and whose running attempts drain.
 DRAINING_EXECUTIONS: Final = frozenset({X.FAILING, X.CANCELLING, X.TIMING_OUT})
 
+#: Executions whose compensations may start: a whole one that goes back, or a part of one that goes on or drains.
+UNDOING: Final = frozenset({X.COMPENSATING, X.RUNNING}) | DRAINING_EXECUTIONS
 #: Executions of which no step starts, at an operator's word.
 STANDING_STILL: Final = frozenset({X.PAUSING, X.PAUSED})
 

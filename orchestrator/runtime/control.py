@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from orchestrator.compiler.graph import Graph
 from orchestrator.engine import children, signal
-from orchestrator.engine.advance import advance
+from orchestrator.engine.advance import advance, cancel_children
 from orchestrator.engine.scope import Scope
 from orchestrator.errors import ActivityError, OrchestratorError
 from orchestrator.expressions import Template
@@ -206,6 +206,9 @@ class Control:
         if ended is None:
             return None
         self._link.call(halts.drain, held.execution_id, decision.inner)
+        self._link.call(
+            lambda connection: cancel_children(self._core, connection, held.execution_id, inner=decision.inner)
+        )
         woken = self._link.call(parks.wake_for_body, held.execution_id, held.path, decision.inner)
         return Let(ready=(held.path,) if woken else ())
 

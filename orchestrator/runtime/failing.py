@@ -8,6 +8,7 @@ from orchestrator.compiler.graph import Graph
 from orchestrator.engine.advance import advance, publish_ready
 from orchestrator.engine.core import Core
 from orchestrator.engine.failure import FAILED, follow_failure, settle_failure
+from orchestrator.engine.part import after_undo
 from orchestrator.engine.spread import Spread
 from orchestrator.ledger import lost_replies
 from orchestrator.ledger.claims import Claim, Settled
@@ -37,18 +38,24 @@ def fail(
     settled = ended if isinstance(ended, Settled) else None
     if settled is not None and settled.status == StepStatus.RETRYING:
         return True
-    if settled is None and link.call(lost_replies.standing, held) != StepStatus.FAILED:
+    became = settled.status if settled is not None else link.call(lost_replies.standing, held)
+    if became == StepStatus.WAITING:
+        # What its body did is undone first.
+        link.call(lambda connection: advance(core, connection, held.execution_id, settled.ready if settled else None))
+        return True
+    if settled is None and became not in {StepStatus.FAILED, StepStatus.CANCELLED}:
         # It was a retry whose reply was lost, or the step has been taken up again since.
+        return True
+    if undone_path(held.path) is not None:
+        link.call(lambda connection: after_undo(core, connection, held, spread=spread, settled=settled))
         return True
 
     def follow(connection: Connection) -> list[str] | None:
-        return follow_failure(connection, graph, held, failure, spread=spread, settled=settled)
+        return follow_failure(core, connection, graph, held, failure, spread=spread, settled=settled)
 
     ready = link.call(follow)
     if ready is None:
-        # Compensations behind this one are published; of forward steps, each has its message.
-        only = () if undone_path(held.path) is None else None
-        link.call(lambda connection: advance(core, connection, held.execution_id, only))
+        link.call(lambda connection: advance(core, connection, held.execution_id, ()))
     elif ready:
         publish_ready(core, graph, definition_id, held.execution_id, ready)
     return True

@@ -65,7 +65,7 @@ class Link:
         return self._persist(lambda connection, _: statement(connection, *args, **kwargs))
 
     def claim(
-        self, execution_id: str, path: str, *, owner: str, want: str, transactional: bool, timeout: float | None
+        self, execution_id: str, path: str, *, owner: str, transactional: bool, timeout: float | None
     ) -> tuple[Claim, Facts] | None:
         """`claims.claim`, sent until it is answered.
 
@@ -75,7 +75,7 @@ class Link:
 
         def send(connection: Connection, doubtful: bool) -> tuple[Claim, Facts] | None:
             taken = claims.claim(
-                connection, execution_id, path, owner=owner, want=want, transactional=transactional, timeout=timeout
+                connection, execution_id, path, owner=owner, transactional=transactional, timeout=timeout
             )
             if taken is None and doubtful:
                 return lost_replies.adopt(connection, execution_id, path, owner=owner)

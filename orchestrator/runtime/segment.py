@@ -26,7 +26,7 @@ from orchestrator.ledger import claims, joins, lost_replies, results, walks
 from orchestrator.ledger.claims import Claim, Facts, Settled
 from orchestrator.model.exits import JOIN_UNMET
 from orchestrator.model.outcome import Failure
-from orchestrator.model.state import ExecutionStatus, StepStatus
+from orchestrator.model.state import StepStatus
 from orchestrator.runtime import guard
 from orchestrator.runtime.control import Control, Let, Succeeded
 from orchestrator.runtime.failing import fail
@@ -104,7 +104,6 @@ class Segment:
             self._execution_id,
             path,
             owner=self._owner,
-            want=ExecutionStatus.RUNNING,
             transactional=self._worker.is_transactional(self._graph, path),
             timeout=self._due(path),
         )

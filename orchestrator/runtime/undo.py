@@ -6,14 +6,15 @@ from sqlalchemy import Connection
 
 from orchestrator.compiler.graph import Graph
 from orchestrator.compiler.reverse import CHILD
-from orchestrator.engine.advance import advance, child_ended
+from orchestrator.engine.advance import child_ended
+from orchestrator.engine.part import after_undo
 from orchestrator.engine.scope import Scope, about
 from orchestrator.engine.spread import Spread
 from orchestrator.ledger import claims, undos
 from orchestrator.ledger.claims import Claim, Facts, Settled
 from orchestrator.model.identity import undone_path
 from orchestrator.model.outcome import Failure
-from orchestrator.model.state import ExecutionStatus, StepStatus
+from orchestrator.model.state import StepStatus
 from orchestrator.runtime import guard, undo_child
 from orchestrator.runtime.failing import fail
 from orchestrator.runtime.guard import Ended
@@ -26,7 +27,7 @@ def undo(worker: Worker, link: Link, graph: Graph, message: Message) -> bool:
     """Undo one step; whether the chain that the message came in goes on.
 
     The next compensation becomes ready in the statement that settles this one. Its message is the chain's to send; if
-    this was the last of its canvas, or the message was doubled, `advance` looks after the rest.
+    this was the last of its canvas, or of a part, or the message was doubled, `after_undo` looks after the rest.
     """
     path, core = message.head, worker.core
     undone = undone_path(path) or path
@@ -34,7 +35,6 @@ def undo(worker: Worker, link: Link, graph: Graph, message: Message) -> bool:
         message.execution_id,
         path,
         owner=worker.node.owner(),
-        want=ExecutionStatus.COMPENSATING,
         transactional=worker.is_transactional(graph, path),
         timeout=worker.due(graph, path, worker.timeout(graph, path)),
     )
@@ -60,9 +60,11 @@ def undo(worker: Worker, link: Link, graph: Graph, message: Message) -> bool:
         return False
     if isinstance(ended, Settled) and ended.finished and facts.parent_id is not None:
         link.call(lambda connection: child_ended(core, connection, message.execution_id))
-    if isinstance(ended, Settled) and (ended.finished or message.chained):
-        return bool(ended.ready)
-    link.call(lambda connection: advance(core, connection, message.execution_id))
+    settled = ended if isinstance(ended, Settled) else None
+    if settled is not None and settled.ready and message.chained:
+        return True
+    spread = Spread(link.call, graph, message.execution_id, scope)
+    link.call(lambda connection: after_undo(core, connection, held, spread=spread, settled=settled))
     return False
 
 

@@ -51,7 +51,6 @@ def _wait(core: Core, link: Link, held: Claim, child: str) -> Waits:
             resume={"child": child},
             awaits="child",
             wait_name=child,
-            want=ExecutionStatus.COMPENSATING,
         ),
         _LET_GO,
     )

@@ -227,9 +227,7 @@ def test_the_sweep_fails_what_a_buried_node_holds_once_too_often(site: Site, wor
     site.execute("UPDATE orchestrator.step SET crashes = 2 WHERE execution_id = :id AND path = 'work'", id=handle.id)
     with site.orchestrator.core.database.connect() as connection:
         owners.register(connection, boot, tenant="default", name="lost", queues=[], children=[], pid=1)
-        taken = claims.claim(
-            connection, handle.id, "work", owner=f"{boot}.1", want="running", transactional=False, timeout=None
-        )
+        taken = claims.claim(connection, handle.id, "work", owner=f"{boot}.1", transactional=False, timeout=None)
     assert taken is not None
     site.execute("UPDATE orchestrator.worker SET buried_at = now() WHERE boot_id = :boot", boot=boot)
     failed(handle, "compensated")

@@ -120,7 +120,6 @@ def test_a_header_delivered_again_publishes_a_body_that_was_made_ready_and_never
                 execution_id,
                 path,
                 owner="killed",
-                want="running",
                 transactional=False,
                 timeout=None,
             )

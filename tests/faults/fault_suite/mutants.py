@@ -98,7 +98,7 @@ def _publish_first() -> None:
 
 @mutant("claims steps of whatever is cancelled", fault="none", caught_by="after a cancellation")
 def _claims_cancelled() -> None:
-    _reword(claims, "CLAIM", ("AND x.status = :want", "AND CAST(:want AS text) IS NOT NULL"), ("AND NOT s.halt", ""))
+    _reword(claims, "CLAIM", ("AND x.status IN ('running')", ""), ("AND NOT s.halt", ""))
     live = """(SELECT status = 'running' AS live FROM orchestrator.execution
              WHERE id = :execution AND (status = 'running' OR status IN ('pausing', 'paused') AND error IS NULL)) x
     WHERE NOT d.halt"""

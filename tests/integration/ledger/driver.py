@@ -117,15 +117,15 @@ class Ledger:
         started = self.do(starting.insert, target, [new])
         return Begun(id=started[0].execution_id, graph=target.graph)
 
-    def claim(self, begun: Begun, path: str, owner: str = OWNER, *, want: str = "running") -> Claim:
+    def claim(self, begun: Begun, path: str, owner: str = OWNER) -> Claim:
         """Claim a step that must be claimable."""
-        held = self.try_claim(begun, path, owner, want=want)
+        held = self.try_claim(begun, path, owner)
         assert held is not None, f"{path} is {self.step(begun, path)}"
         return held
 
-    def try_claim(self, begun: Begun, path: str, owner: str = OWNER, *, want: str = "running") -> Claim | None:
+    def try_claim(self, begun: Begun, path: str, owner: str = OWNER) -> Claim | None:
         """Claim a step if it can be claimed."""
-        taken = self.do(claims.claim, begun.id, path, owner=owner, want=want, transactional=False, timeout=None)
+        taken = self.do(claims.claim, begun.id, path, owner=owner, transactional=False, timeout=None)
         return taken[0] if taken else None
 
     def succeed(self, begun: Begun, path: str, owner: str = OWNER) -> None:

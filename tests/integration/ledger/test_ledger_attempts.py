@@ -15,7 +15,7 @@ ERROR: Final = {"category": "transient", "name": "Busy", "message": "busy", "tra
 def fail_and_wait(ledger: Ledger, begun: Begun, path: str = "one", owner: str = OWNER) -> None:
     """An attempt that fails, and is over its wait."""
     held = ledger.claim(begun, path, owner)
-    settled = ledger.do(failures.settle_retry, held, json.dumps(ERROR), delay=0, want="running")
+    settled = ledger.do(failures.settle_retry, held, json.dumps(ERROR), delay=0)
     assert settled is not None
     assert settled.status == "retrying"
     ledger.do(timers.due, 100)
@@ -65,7 +65,7 @@ def test_an_owner_that_came_back_is_told_of_but_changes_no_outcome(ledger: Ledge
 def test_a_step_that_is_cancelled_between_two_attempts_keeps_the_outcome_of_the_last(ledger: Ledger) -> None:
     begun = ledger.start({"one": (), "two": ()})
     held = ledger.claim(begun, "one")
-    assert ledger.do(failures.settle_retry, held, json.dumps(ERROR), delay=3600, want="running")
+    assert ledger.do(failures.settle_retry, held, json.dumps(ERROR), delay=3600)
     ledger.flag(begun, "cancelling")
     ledger.do(halts.drain, begun.id)
     assert ledger.statuses(begun) == {"one": "cancelled", "two": "cancelled"}
@@ -93,10 +93,10 @@ def test_failing_is_counted_from_the_beginning_of_the_first_failed_attempt(ledge
     assert ledger.do(failures.failing_for, held) < 1_000, "an attempt that died is no failure"
     ledger.age(begun, "started_at", 2_000)
     began = ledger.step(begun, "one").started_at
-    assert ledger.do(failures.settle_retry, held, json.dumps(ERROR), delay=0, want="running")
+    assert ledger.do(failures.settle_retry, held, json.dumps(ERROR), delay=0)
     assert ledger.step(begun, "one").failing_since == began
     ledger.do(timers.due, 100)
     fail_and_wait_again = ledger.claim(begun, "one")
     assert 2_000 <= ledger.do(failures.failing_for, fail_and_wait_again) < 4_000
-    assert ledger.do(failures.settle_retry, fail_and_wait_again, json.dumps(ERROR), delay=0, want="running")
+    assert ledger.do(failures.settle_retry, fail_and_wait_again, json.dumps(ERROR), delay=0)
     assert ledger.step(begun, "one").failing_since == began

@@ -40,8 +40,12 @@ def finish(ledger: Ledger, child: Begun, output: object = 1) -> None:
     assert settled.finished == "succeeded"
 
 
+def told(found: children.Told | None) -> tuple[str | None, str | None]:
+    return (None, None) if found is None else (found.execution_id, found.woken)
+
+
 def wake(ledger: Ledger, child: Begun) -> tuple[str | None, str | None]:
-    return ledger.do(children.wake, child.id)
+    return told(ledger.do(children.wake, child.id))
 
 
 def found(ledger: Ledger, begun: Begun) -> Any:
@@ -87,8 +91,8 @@ def test_a_childs_end_and_a_park_that_do_not_see_each_other_find_each_other_afte
     with ledger.open() as ending, ledger.open() as parking:
         claims.settle_and_finish(ending, last, "1", result="1")
         parks.park(parking, held, resume={}, awaits="child", wait_name=child.id)
-        assert children.wake(ending, child.id) == (begun.id, None)
-        assert children.wake(parking, child.id) == (None, None)
+        assert told(children.wake(ending, child.id)) == (begun.id, None)
+        assert told(children.wake(parking, child.id)) == (None, None)
         ending.commit()
         parking.commit()
     woken = race([lambda: wake(ledger, child)[1] for _ in range(2)])

@@ -36,7 +36,7 @@ def test_deaths_are_counted_and_a_failed_attempt_between_them_does_not_set_the_c
     ledger.claim(begun, "one", "crash-a.1")
     release(ledger, "crash-a.1")
     held = ledger.claim(begun, "one", OTHER)
-    assert ledger.do(failures.settle_retry, held, ERROR, delay=0, want="running")
+    assert ledger.do(failures.settle_retry, held, ERROR, delay=0)
     ledger.do(timers.due, 100)
     ledger.claim(begun, "one", "crash-a.2")
     release(ledger, "crash-a.2")

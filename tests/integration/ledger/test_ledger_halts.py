@@ -57,9 +57,7 @@ def test_rows_inserted_by_an_uncommitted_settle_are_waited_for_and_cancelled(led
 def test_a_claim_that_is_uncommitted_while_the_drain_runs_is_halted(ledger: Ledger) -> None:
     begun = ledger.start(LINE)
     with ledger.open() as claiming:
-        taken = claims.claim(
-            claiming, begun.id, "first", owner=OWNER, want="running", transactional=False, timeout=None
-        )
+        taken = claims.claim(claiming, begun.id, "first", owner=OWNER, transactional=False, timeout=None)
         assert taken is not None
         ledger.flag(begun, "cancelling")
         with ledger.behind(lambda c: halts.drain(c, begun.id)) as draining:
@@ -172,8 +170,8 @@ def test_a_saga_undoes_in_the_reverse_order_of_the_settling_events_whatever_the_
     assert ledger.do(halts.begin_undo, begun.id, [(path, QUEUE) for path in ("b", "a", "c")])
     for path, following in (("b", ("undo:a",)), ("a", ("undo:c",)), ("c", ())):
         for other in "abc":
-            assert other == path or ledger.try_claim(begun, f"undo:{other}", want="compensating") is None
-        held = ledger.claim(begun, f"undo:{path}", want="compensating")
+            assert other == path or ledger.try_claim(begun, f"undo:{other}") is None
+        held = ledger.claim(begun, f"undo:{path}")
         settled = ledger.do(undos.settle_undo, held, outcome="succeeded", output="1", error=None)
         assert settled is not None
         assert settled.ready == following
@@ -186,11 +184,11 @@ def test_a_failed_compensation_lets_the_others_go_on_and_shows_in_the_end(ledger
     ledger.succeed(begun, "b")
     assert ledger.do(executions.flag_failing, begun.id, "{}")
     assert ledger.do(halts.begin_undo, begun.id, [("b", QUEUE), ("a", QUEUE)])
-    first = ledger.claim(begun, "undo:b", want="compensating")
+    first = ledger.claim(begun, "undo:b")
     settled = ledger.do(undos.settle_undo, first, outcome="failed", output=None, error='{"name": "No"}')
     assert settled == Settled(halted=False, ready=("undo:a",))
     ledger.assert_unfinished_iff_open(begun)
-    last = ledger.claim(begun, "undo:a", want="compensating")
+    last = ledger.claim(begun, "undo:a")
     settled = ledger.do(undos.settle_undo, last, outcome="succeeded", output="1", error=None)
     assert settled == Settled(halted=False, finished="compensation_failed")
     ledger.assert_unfinished_iff_open(begun)
@@ -203,7 +201,7 @@ def test_a_retryable_failure_of_a_flagged_execution_is_failed_and_not_retrying(l
     ledger.do(failures.settle_failed, two, "{}", outcome="failed")
     if drained:
         assert ledger.do(halts.drain, begun.id) == 1
-    settled = ledger.do(failures.settle_retry, one, "{}", delay=0, want="running")
+    settled = ledger.do(failures.settle_retry, one, "{}", delay=0)
     assert settled == Settled(halted=drained, status="failed")
     assert (ledger.step(begun, "one").status, ledger.step(begun, "one").due_at) == ("failed", None)
 
@@ -212,9 +210,7 @@ def test_a_retry_settled_before_the_drain_is_cancelled_by_it(ledger: Ledger) -> 
     begun = ledger.start({"one": ()})
     held = ledger.claim(begun, "one")
     with ledger.open() as settling:
-        assert failures.settle_retry(settling, held, "{}", delay=0, want="running") == Settled(
-            halted=False, status="retrying"
-        )
+        assert failures.settle_retry(settling, held, "{}", delay=0) == Settled(halted=False, status="retrying")
         ledger.flag(begun, "cancelling")
         with ledger.behind(lambda c: halts.drain(c, begun.id)) as draining:
             draining.until_blocked()

@@ -20,7 +20,7 @@ def allowed(ledger: Ledger, begun: Begun) -> float | None:
 
 
 def claimed(ledger: Ledger, begun: Begun, timeout: float | None) -> Claim:
-    taken = ledger.do(claims.claim, begun.id, "one", owner=OWNER, want="running", transactional=False, timeout=timeout)
+    taken = ledger.do(claims.claim, begun.id, "one", owner=OWNER, transactional=False, timeout=timeout)
     assert taken is not None
     return taken[0]
 

@@ -231,7 +231,7 @@ def test_a_step_that_no_worker_knows_is_found_while_it_is_retried_and_known_agai
     target = ledger.target({"one": ()})
     begun, other = ledger.begin(target), ledger.begin(target)
     error = json.dumps({"name": "UnknownActivity"})
-    ledger.do(failures.settle_retry, ledger.claim(begun, "one"), error, delay=30, want="running")
+    ledger.do(failures.settle_retry, ledger.claim(begun, "one"), error, delay=30)
     (found,) = [row for row in ledger.do(troubles.unknown, 100) if str(row["id"]) == begun.id]
     about = incident("unknown", "unknown_on_workers", definition=target.graph.name, path="one")
     assert count(ledger, about, [subject(begun, at=found["settled_at"])]) == 1

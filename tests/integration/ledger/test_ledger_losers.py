@@ -49,9 +49,7 @@ def test_a_claim_that_is_uncommitted_while_losers_are_cancelled_is_waited_for_an
     begun = racing(ledger)
     losers = win(ledger, begun)
     with ledger.open() as claiming:
-        taken = claims.claim(
-            claiming, begun.id, "slow-0", owner=OTHER, want="running", transactional=False, timeout=None
-        )
+        taken = claims.claim(claiming, begun.id, "slow-0", owner=OTHER, transactional=False, timeout=None)
         assert taken is not None
         with ledger.behind(lambda c: joins.cancel_losers(c, begun.id, losers)) as cancelling:
             cancelling.until_blocked()

@@ -79,7 +79,12 @@ COMMANDS: dict[str, tuple[Callable[[Ledger], Begun], str, Command, str]] = {
     "resume": (paused, "deadline + (clock_timestamp() - paused_at)", lambda by, i: by.resume(i, actor=ANN), "running"),
     "retry": (failed, "retries = retries +", lambda by, found: by.retry(found, actor=ANN), "running"),
     "skip": (failed, "retries = retries +", lambda by, found: by.skip(found, "first", actor=ANN), "running"),
-    "complete": (running, "'child', 'event')", lambda by, found: by.complete(found, "first", actor=ANN), "running"),
+    "complete": (
+        running,
+        "'event', 'undo')",
+        lambda by, found: by.complete(found, "first", actor=ANN),
+        "running",
+    ),
     "compensate": (undoable, "'execution_compensating'", lambda by, i: by.compensate(i, actor=ANN), "compensating"),
 }
 

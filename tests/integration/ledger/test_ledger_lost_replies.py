@@ -12,7 +12,6 @@ from ledger.proxy import Proxy
 from ledger.races import until
 from orchestrator.ledger import claims, database, lost_replies
 from orchestrator.ledger.claims import Claim, Settled
-from orchestrator.model.state import ExecutionStatus
 from orchestrator.runtime.link import Link, Recovered
 
 #: Words that only the statements in question hold.
@@ -165,7 +164,7 @@ def test_a_settle_waits_for_a_lock_beyond_the_lock_timeout(ledger: Ledger, begun
 
 def test_a_claim_whose_reply_was_lost_is_adopted(ledger: Ledger, begun: Begun, link: Link, proxy: Proxy) -> None:
     proxy.lose_reply(CLAIM)
-    taken = link.claim(begun.id, "first", owner=OWNER, want=ExecutionStatus.RUNNING, transactional=False, timeout=None)
+    taken = link.claim(begun.id, "first", owner=OWNER, transactional=False, timeout=None)
     assert taken is not None
     held, facts = taken
     assert (held.path, held.attempt, held.owner) == ("first", 1, OWNER)
@@ -176,7 +175,7 @@ def test_a_claim_whose_reply_was_lost_is_adopted(ledger: Ledger, begun: Begun, l
 
 def test_a_claim_that_never_arrived_is_sent_again(ledger: Ledger, begun: Begun, link: Link, proxy: Proxy) -> None:
     proxy.lose_statement(CLAIM)
-    taken = link.claim(begun.id, "first", owner=OWNER, want=ExecutionStatus.RUNNING, transactional=False, timeout=None)
+    taken = link.claim(begun.id, "first", owner=OWNER, transactional=False, timeout=None)
     assert taken is not None
     assert ledger.events(begun, "step_started") == [("step_started", "first", 1)]
 
@@ -186,7 +185,4 @@ def test_a_claim_whose_statement_was_lost_is_not_made_up_when_another_owner_has_
 ) -> None:
     ledger.claim(begun, "first", OTHER)
     proxy.lose_statement(CLAIM)
-    assert (
-        link.claim(begun.id, "first", owner=OWNER, want=ExecutionStatus.RUNNING, transactional=False, timeout=None)
-        is None
-    )
+    assert link.claim(begun.id, "first", owner=OWNER, transactional=False, timeout=None) is None

@@ -80,7 +80,7 @@ def late(ledger: Ledger, work: Callable[[Connection], Any]) -> Iterator[tuple[Ba
 
 
 def claim(connection: Connection, begun: Begun, path: str, owner: str = OWNER) -> Claim | None:
-    found = claims.claim(connection, begun.id, path, owner=owner, want="running", transactional=False, timeout=None)
+    found = claims.claim(connection, begun.id, path, owner=owner, transactional=False, timeout=None)
     return None if found is None else found[0]
 
 
@@ -147,7 +147,7 @@ def test_a_claim_sent_before_a_pause_that_comes_to_its_row_after_it_gets_nothing
             if before == "released":
                 ledger.do(owners.release, "boot-dead.404")
             else:
-                ledger.do(failures.settle_retry, held, "{}", delay=0, want="running")
+                ledger.do(failures.settle_retry, held, "{}", delay=0)
         paused(ledger, begun)
         if before == "retrying":
             until(lambda: bool(ledger.do(timers.due, 10)), "its time has come")
@@ -162,7 +162,7 @@ def test_what_a_pause_writes_anew_is_as_it_was(ledger: Ledger) -> None:
     begun = ledger.start({"one": (), "two": (), "join": ("one", "two")})
     ledger.succeed(begun, "one")
     held = ledger.claim(begun, "two")
-    ledger.do(failures.settle_retry, held, '{"name": "No"}', delay=3600, want="running")
+    ledger.do(failures.settle_retry, held, '{"name": "No"}', delay=3600)
     before = {path: tuple(ledger.step(begun, path)) for path in ("one", "two", "join")}
     paused(ledger, begun)
     assert {path: tuple(ledger.step(begun, path)) for path in before} == before
@@ -608,14 +608,14 @@ def test_of_repetitions_of_a_failed_compensation_at_the_same_moment_one_wins(led
     ledger.succeed(begun, "one")
     assert ledger.do(executions.flag_failing, begun.id, "{}")
     assert ledger.do(halts.begin_undo, begun.id, [("one", QUEUE)])
-    held = ledger.claim(begun, "undo:one", want="compensating")
+    held = ledger.claim(begun, "undo:one")
     ledger.do(undos.settle_undo, held, outcome="failed", output=None, error="{}")
     standing = ledger.do(reopens.standing, begun.id)
     assert standing is not None
     again = undo_again(ledger.do(reopens.rows, begun.id), ["one"])
     send = partial(ledger.do, reopens.undo_again, begun.id, seen=standing.settled_at, reopened=again, by=ANN)
     assert sorted(race([send] * 4)) == [False, False, False, True]
-    assert ledger.claim(begun, "undo:one", want="compensating").attempt == 2
+    assert ledger.claim(begun, "undo:one").attempt == 2
 
 
 def test_a_step_that_lets_go_once_its_execution_is_flagged_decides_again_after_a_retry(ledger: Ledger) -> None:

@@ -36,7 +36,7 @@ ENDS: Final[dict[str, Callable[[Connection, Claim], Settled | None]]] = {
         connection, held, "1", successors='[{"path": "second", "status": "ready", "queue": "orchestrator"}]'
     ),
     "finish": partial(claims.settle_and_finish, output="1", result="1"),
-    "retry": partial(failures.settle_retry, error="{}", delay=0, want="running"),
+    "retry": partial(failures.settle_retry, error="{}", delay=0),
     "failed": partial(failures.settle_failed, error="{}", outcome="failed"),
     "timed out": partial(failures.settle_failed, error="{}", outcome="timed_out"),
     "caught": partial(failures.settle_caught, error="{}", outcome="failed", exit_by="error", successors="[]"),
@@ -111,7 +111,7 @@ def test_attempt_numbers_grow_over_retries_and_releases_and_the_retry_budget_is_
         if round_ == 1:
             ledger.do(owners.release, OWNER)
         else:
-            ledger.do(failures.settle_retry, held, "{}", delay=0, want="running")
+            ledger.do(failures.settle_retry, held, "{}", delay=0)
             ledger.sql(
                 "UPDATE orchestrator.step SET status = 'ready', ready_xid = '1', due_at = NULL "
                 "WHERE execution_id = :e AND path = 'first'",

@@ -23,6 +23,7 @@ DRAINING: Final = frozenset({X.FAILING, X.CANCELLING, X.TIMING_OUT})
 #: Statement -> what it makes of a step's status.
 STEP_WRITES: Final = {
     "claims.CLAIM": ({S.READY}, {S.RUNNING}),
+    "claims.CLAIM_UNDO": ({S.READY}, {S.RUNNING}),
     "claims.SETTLE_AND_CLAIM": ({S.RUNNING}, {S.SUCCEEDED}),
     "claims.SETTLE_AND_SPREAD": ({S.RUNNING}, {S.SUCCEEDED}),
     "claims.SETTLE_AND_FINISH": ({S.RUNNING}, {S.SUCCEEDED}),
@@ -30,6 +31,7 @@ STEP_WRITES: Final = {
     "failures.SETTLE_FAILED": ({S.RUNNING}, {S.FAILED, S.TIMED_OUT}),
     "failures.SETTLE_CAUGHT": ({S.RUNNING}, {S.FAILED, S.TIMED_OUT}),
     "failures.SETTLE_BREAKING": ({S.RUNNING}, {S.FAILED, S.TIMED_OUT}),
+    "undos.BEGIN_PART": ({S.RUNNING}, {S.WAITING, S.CANCELLED}),
     "undos.SETTLE_UNDO": ({S.RUNNING}, {S.SUCCEEDED, S.FAILED}),
     "undos.SETTLE_UNDO, the next": ({S.BLOCKED}, {S.READY}),
     "undos.SETTLE_UNDO, the others": ({S.BLOCKED}, {S.CANCELLED}),

@@ -93,7 +93,7 @@ def test_a_republished_step_needs_a_new_probe_before_it_is_published_again(ledge
 def test_a_retry_becomes_ready_once_and_not_before_its_time(ledger: Ledger) -> None:
     begun = ledger.start({"soon": (), "later": ()})
     for path, delay in (("soon", 0.0), ("later", 60.0)):
-        ledger.do(failures.settle_retry, ledger.claim(begun, path), "{}", delay=delay, want="running")
+        ledger.do(failures.settle_retry, ledger.claim(begun, path), "{}", delay=delay)
     found = race([lambda: ledger.do(timers.due, 100)] * 4)
     assert [row for rows in found for row in rows] == [(begun.id, "soon")]
     assert ledger.statuses(begun) == {"soon": "ready", "later": "retrying"}
@@ -132,7 +132,7 @@ def test_a_deadline_counts_from_the_first_start_however_late_that_is(ledger: Led
 
 def test_an_overdue_attempt_is_ended_by_its_worker_or_by_a_sweep_but_once(ledger: Ledger) -> None:
     begun = ledger.start({"one": ()})
-    taken = ledger.do(claims.claim, begun.id, "one", owner="boot.1", want="running", transactional=False, timeout=0.001)
+    taken = ledger.do(claims.claim, begun.id, "one", owner="boot.1", transactional=False, timeout=0.001)
     assert taken is not None
     assert ledger.do(timers.overdue, 100, 60.0) == []
     until(lambda: bool(ledger.do(timers.overdue, 100, 0.0)), "a millisecond has passed")

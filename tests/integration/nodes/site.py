@@ -56,6 +56,7 @@ MODULES = (
     "nodes.awkward",
     "nodes.order_saga",
     "nodes.retaken",
+    "nodes.parts",
     "nodes.legacy",
     "nodes.long_work",
     "nodes.erring",

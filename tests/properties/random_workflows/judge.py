@@ -95,14 +95,16 @@ class Verdict:
         first = (seen.error or {}).get("step")
         if first not in faults:
             return [f"the execution failed by {first}, which must be one of {list(faults)}"]
-        must_status = "compensated" if faults[first].rollback and self._to_undo() else "failed"
+        left = any(not self._is_in_failed_part(path) for path in self._to_undo())
+        must_status = "compensated" if faults[first].rollback and left else "failed"
         problem = self._unlike("status", must_status, seen.status)
         return [f"the execution's {problem}"] if problem else []
 
     def _undone(self) -> list[str]:
         """Compensations: of exactly those steps that need one, with the right data."""
         seen = self._seen
-        must = {f"undo:{path}" for path in self._to_undo()} if seen.status == "compensated" else set()
+        whole = seen.status == "compensated"
+        must = {f"undo:{path}" for path in self._to_undo() if whole or self._is_in_failed_part(path)}
         if must != seen.undone.keys():
             return [f"compensations must be {sorted(must)}, and are {sorted(seen.undone)}"]
         found = []
@@ -115,6 +117,11 @@ class Verdict:
                 problem = self._unlike("output", mixed([values, done.output]), row.output)
                 found += [f"{path}: {problem}"] if problem else []
         return found
+
+    def _is_in_failed_part(self, path: str) -> bool:
+        """Whether a step around this one has failed and the workflow went on: then its part was undone."""
+        holders = (self._seen.rows[path[:at]] for at, letter in enumerate(path) if letter == "[")
+        return any(row.status == "failed" and row.exit is not None for row in holders)
 
     def _to_undo(self) -> list[str]:
         return [path for path, row in self._seen.rows.items() if _needs_undo(step_at(self._definition, path), row)]

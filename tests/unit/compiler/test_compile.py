@@ -106,14 +106,16 @@ def undoable(name: str, *after: str, **options: Any) -> Step:
 
 def test_compensations_are_a_chain_of_single_tasks_in_the_ledgers_order() -> None:
     found = graph(undoable("a"), undoable("b", "a"), undoable("c", "b", queue="x"))
-    snapshot = Snapshot(status=ExecutionStatus.COMPENSATING, ready=("undo:c",), pending_undo=("undo:b", "undo:a"))
+    snapshot = Snapshot(
+        status=ExecutionStatus.COMPENSATING, ready=("undo:c",), pending_undo={"undo:c": ("undo:b", "undo:a")}
+    )
     (part,) = compile_plan(found, snapshot).parts
     assert isinstance(part, Chain)
     assert [(s.paths, s.queue) for s in part.segments] == [(("undo:c",), "x"), (("undo:b",), "q"), (("undo:a",), "q")]
 
 
 def test_a_compensation_without_a_ready_one_publishes_nothing() -> None:
-    snapshot = Snapshot(status=ExecutionStatus.COMPENSATING, ready=(), pending_undo=("undo:a",))
+    snapshot = Snapshot(status=ExecutionStatus.COMPENSATING, ready=(), pending_undo={"undo:b": ("undo:a",)})
     assert compile_plan(graph(undoable("a")), snapshot).parts == ()
 
 
