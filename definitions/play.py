@@ -22,7 +22,7 @@ _FINAL = frozenset({"succeeded", "failed", "compensated", "compensation_failed",
 #: Makes the timers of an execution's waiting steps due so much earlier.
 _AGE = text("""
     UPDATE orchestrator.step SET due_at = due_at - CAST(:seconds AS float8) * interval '1 second'
-    WHERE execution_id = :execution AND status = 'waiting'
+    WHERE execution_id = :execution AND status = 'waiting' AND due_at IS NOT NULL
 """)
 
 
@@ -115,9 +115,13 @@ class Play:
         self.same(holds, True, what)
 
     def age(self, handle: ExecutionHandle, seconds: float) -> None:
-        """Let so much time pass for what an execution waits for."""
-        with self.orchestrator.core.database.begin() as connection:
-            self.same(connection.execute(_AGE, {"execution": handle.id, "seconds": seconds}).rowcount, 1, "timers")
+        """Let so much time pass for what an execution waits for, as soon as it does."""
+
+        def passed() -> bool:
+            with self.orchestrator.core.database.begin() as connection:
+                return connection.execute(_AGE, {"execution": handle.id, "seconds": seconds}).rowcount == 1
+
+        self.wait(passed, lambda: f"execution {handle.id} was to wait for one time")
 
     # The history.
 

@@ -120,6 +120,24 @@ def test_two_parts_go_back_side_by_side(site: Site, worker: WorkerNode) -> None:
         agrees(site, handle)
 
 
+def test_a_part_within_a_transition_goes_back_each_time_that_it_is_taken(site: Site, worker: WorkerNode) -> None:
+    handle = site.start("machine-part")
+    for event, state in (("GO", "there"), ("BACK", "here"), ("GO", "there")):
+        site.step_status(handle, "machine", "waiting")
+        eventually(lambda: "event" in {step["awaits"] for step in _rows(site, handle)}, "it waits for an event")
+        site.orchestrator.send(handle.id, event)
+        eventually(lambda state=state: handle.state() == state, f"it is {state}")  # type: ignore[misc]
+    assert undone(site, handle) == ["undo:1:GO/part[0].one", "undo:3:GO/part[0].one"]
+    site.orchestrator.send(handle.id, "END")
+    site.status(handle, "compensated")
+    assert undone(site, handle)[2:] == ["undo:3:GO/outside", "undo:1:GO/outside"]
+    agrees(site, handle)
+
+
+def _rows(site: Site, handle: ExecutionHandle) -> list[dict[str, Any]]:
+    return [site.step(handle, path) for path, status in site.steps(handle).items() if status == "waiting"]
+
+
 # What comes in between.
 
 

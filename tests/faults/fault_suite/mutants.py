@@ -120,7 +120,7 @@ def _joins_again() -> None:
 @mutant("compensates while attempts live", fault="none", caught_by="while a forward attempt lives")
 def _undoes_early() -> None:
     drained = f"""AND NOT EXISTS (
-        SELECT FROM orchestrator.step WHERE execution_id = :execution AND undoes IS NULL AND {OPEN})"""
+        SELECT FROM orchestrator.step WHERE execution_id = :execution AND {OPEN})"""
     _reword(halts, "BEGIN_UNDO", (drained, ""))
     drain = halts.drain
 

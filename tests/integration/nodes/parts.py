@@ -9,11 +9,13 @@ from orchestrator import (
     compensation,
     each,
     handle,
+    machine,
     parallel,
     repeat,
     sequence,
     step,
     subworkflow,
+    transition,
     workflow,
 )
 
@@ -155,4 +157,30 @@ unhandled_part = workflow(
         catch=handle(step("handled", fail, {"attempts": 1, "business": True}, on_error="stop", retry=ONCE)),
     ),
     step("behind", echo, {"value": "went on"}),
+)
+
+#: Each time that its transition is taken, the part in it goes back; the state is entered all the same.
+machine_part = machine(
+    "machine-part",
+    initial="here",
+    states=["here", "there"],
+    final=["gone"],
+    transitions=[
+        transition(
+            "here",
+            "there",
+            event="GO",
+            steps=[
+                step("outside", echo, compensation=UNDO),
+                block(
+                    "part",
+                    step("one", echo, compensation=UNDO),
+                    step("no", fail, NO),
+                    catch=handle(step("handled", echo)),
+                ),
+            ],
+        ),
+        transition("there", "here", event="BACK"),
+        transition("*", "gone", event="END", compensate=True),
+    ],
 )
