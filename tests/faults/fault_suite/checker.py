@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from sqlalchemy import Connection, text
 
 from fault_suite.outside import Answer, Call, Outside
-from fault_suite.workload import ENDS, JOINS
+from fault_suite.workload import ENDS, JOINS, PARTS
 from orchestrator.ledger import verify
 from orchestrator.model.identity import undone_path
 from orchestrator.model.state import SETTLED_STEPS
@@ -279,8 +279,10 @@ def _undone_in_reverse(evidence: Evidence) -> Violations:
         undone = [effect.path for effect in found.effects if effect.undo]
         if undone != [path for path in reversed(done) if path in undone]:
             yield f"{found.definition} {found.id}: {done} were undone as {undone}"
-        if found.status == "compensated" and set(undone) != set(done):
-            yield f"{found.definition} {found.id}: of {done} only {undone} were undone"
+        inner, _ = PARTS.get(found.definition, ("", ""))
+        part = [path for path in done if path.startswith(inner)] if undone and inner else []
+        if set(undone) != set(done if found.status == "compensated" else part):
+            yield f"{found.definition} {found.id}: of {part or done} only {undone} were undone"
 
 
 def _undone_alone(evidence: Evidence) -> Violations:
@@ -294,7 +296,12 @@ def _undone_alone(evidence: Evidence) -> Violations:
             for call in found.calls
             if call.phase == "ended" and not call.undo
         }
+        inner, handler = PARTS.get(found.definition, ("", ""))
         for call in found.calls:
+            if call.path == handler and call.phase == "begun" and call.at < max(undos):
+                yield f"{found.definition} {found.id}: {handler} began before the part before it had gone back"
+            if not call.path.startswith(inner):
+                continue
             if call.undo or call.phase != "begun" or (call.path, call.attempt) in given_up:
                 continue
             end = ended.get((call.path, call.attempt, call.pid))

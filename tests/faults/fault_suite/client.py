@@ -26,7 +26,17 @@ from orchestrator.ledger import database
 
 _CLOCK = text("SELECT extract(epoch FROM clock_timestamp())::float8")
 #: How often each workflow is started, of the sum of all.
-MIX = {"chain": 25, "fan": 20, "saga": 15, "approval": 12, "doomed": 8, "later": 8, "unsteady": 7, "loop": 5}
+MIX = {
+    "chain": 25,
+    "fan": 20,
+    "saga": 10,
+    "partly": 5,
+    "approval": 12,
+    "doomed": 8,
+    "later": 8,
+    "unsteady": 7,
+    "loop": 5,
+}
 #: One in so many chains is started under a key, twice.
 KEYED = 3
 

@@ -22,9 +22,11 @@ from orchestrator import (
     StepContext,
     TransientError,
     activity,
+    block,
     compensation,
     delay,
     each,
+    handle,
     parallel,
     sequence,
     step,
@@ -154,6 +156,22 @@ saga = workflow(
     retry=_PATIENT,
 )
 
+partly = workflow(
+    "partly",
+    step("before", effect),
+    block(
+        "part",
+        step("one", effect, compensation=_UNDO),
+        parallel(
+            sequence(step("two", effect, {"seconds": 0.02}, compensation=_UNDO), step("refuses", refuse)),
+            step("slow", work, {"seconds": 0.1}, compensation=compensation(note)),
+        ),
+        catch=handle(step("instead", effect)),
+    ),
+    step("behind", effect),
+    retry=_PATIENT,
+)
+
 approval = workflow("approval", step("asked", effect), wait("approved", "go"), step("done", effect), retry=_PATIENT)
 
 doomed = workflow(
@@ -195,6 +213,7 @@ ENDS = {
     "chain": {"succeeded"},
     "fan": {"succeeded"},
     "saga": {"compensated"},
+    "partly": {"succeeded"},
     "approval": {"succeeded"},
     "doomed": {"cancelled", "compensated", "succeeded"},
     "later": {"succeeded"},
@@ -206,5 +225,8 @@ ENDS = {
     "patient": {"succeeded"},
     "queued": {"succeeded"},
 }
+#: What goes back by itself while the rest goes on: what its paths begin with, and the step that begins then. A worker
+#: of a release that did not know of it leaves all of it as it is.
+PARTS = {"partly": ("part[", "instead")}
 #: Which step is a join, and of what.
 JOINS = {"fan": ("join", tuple(f"part_{n}" for n in range(4)))}
