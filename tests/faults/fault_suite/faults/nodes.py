@@ -35,7 +35,7 @@ def child_before_claim(stack: Stack) -> Strike:
     return _first_to(stack, fault_points.CLAIM)
 
 
-@fault("1b", "SIGKILL of a pool child after its claim", target=1, mixes=True, tier=Tier.QUICK)
+@fault("1b", "SIGKILL of a pool child after its claim", target=1, mixes=True)
 def child_after_claim(stack: Stack) -> Strike:
     return _first_to(stack, fault_points.CLAIMED)
 
