@@ -110,11 +110,14 @@ class _Taken:
         return place.prefix.endswith("/") and place.prefix != self.forward[place.container].inner
 
     def _has_gone_back(self, row: Row, undone: Collection[str]) -> bool:
-        if row.status != S.CANCELLED or not self.graph.has_body(row.path):
+        if not self.graph.has_body(row.path):
             return False
-        if row.awaits == "undo" or row.woken_by != "broken":
+        if row.status == S.CANCELLED and (row.awaits == "undo" or row.woken_by != "broken"):
             return row.awaits == "undo"
-        # It was in the hands of a worker when the execution was halted, perhaps after its undo.
+        if row.status != S.CANCELLED and (row.status not in _ENDED_BADLY or row.exit is not None):
+            return False
+        # It was in the hands of a worker when the execution was halted, perhaps after its undo; or it has failed as
+        # nobody bore it that something of it could not be undone.
         borne = bearing(self.graph, row.path, row.category or "system", row.name or "")
         return borne.exit is not None and any(path.startswith(inner(row.path)) for path in undone)
 

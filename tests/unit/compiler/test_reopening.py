@@ -525,3 +525,55 @@ def test_what_was_never_to_be_undone_is_not_undone_again() -> None:
     found = graph(step("a", compensation=Compensation(activity="undo")), step("b"))
     assert undo_again([succeeded("a"), failed("b"), undo("a", S.SUCCEEDED)], ["b", "a"]) == []
     assert statuses(reopened(found, succeeded("a"), failed("b"))) == {"b": S.READY}
+
+
+# Parts that went back by themselves.
+
+
+def undo_of(path: str, status: StepStatus = S.SUCCEEDED) -> Row:
+    return _PLAIN._replace(path=f"undo:{path}", undoes=path, status=status)
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        cancelled("box", S.WAITING, awaits="undo", woken_by="broken", remembers=True),
+        cancelled("box", None, woken_by="broken", remembers=True, category="business", name="No"),
+        # As something of it could not be undone, nobody bore its failure.
+        failed("box", remembers=True),
+    ],
+)
+def test_a_part_that_has_gone_back_is_left_behind_and_its_step_has_still_to_fail(box: Row) -> None:
+    inside = step("a", compensation=Compensation(activity="undo")), step("no", "a")
+    found = reopened(
+        graph(holding("block", "box", *inside, catch=(Catch(exit="error"),))),
+        box,
+        succeeded("box[0].a"),
+        failed("box[0].no"),
+        undo_of("box[0].a"),
+    )
+    assert only(found) == Reopened(path="box", status=S.READY, woken_by="broken")
+
+
+def test_a_body_that_was_broken_off_and_not_undone_yet_is_taken_up_where_it_failed() -> None:
+    inside = step("a", compensation=Compensation(activity="undo")), step("no", "a")
+    found = reopened(
+        graph(holding("block", "box", *inside, catch=(Catch(exit="error"),))),
+        cancelled("box", None, woken_by="broken", remembers=True, category="business", name="No"),
+        succeeded("box[0].a"),
+        failed("box[0].no"),
+    )
+    assert statuses(found) == {"box": S.WAITING, "box[0].no": S.READY}
+
+
+def test_a_part_within_a_body_that_went_back_does_not_make_the_body_one_that_did() -> None:
+    inner = holding("block", "inner", step("a", compensation=Compensation(activity="undo")), on_error="continue")
+    found = reopened(
+        graph(holding("block", "box", inner, step("no", "inner"))),
+        cancelled("box", S.WAITING, awaits="body", remembers=True),
+        failed("box[0].inner", exit="ok", remembers=True),
+        succeeded("box[0].inner[0].a"),
+        failed("box[0].no"),
+        undo_of("box[0].inner[0].a"),
+    )
+    assert statuses(found) == {"box": S.WAITING, "box[0].no": S.READY}
