@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from uuid import uuid4
 
 import amqp
@@ -68,6 +69,9 @@ def silent(rabbitmq: RabbitMQ) -> Iterator[None]:
     pid = rabbitmq.pid
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
+    # Each of its threads stops when it comes to it: until then one may still answer.
+    threads = [each / "status" for each in Path(f"/proc/{pid}/task").iterdir()]
+    eventually(lambda: all("State:\tT" in thread.read_text() for thread in threads), "all of it stands")
     try:
         yield
     finally:
