@@ -18,6 +18,8 @@ _FAKETIME = "/usr/lib/*/faketime/libfaketime.so.1"
 
 def hosts(choice: Choice) -> str | None:
     """A network namespace for the second worker."""
+    if not choice.proxied:
+        return "another host would reach the broker by a proxy, before which certificates and Sentinels have no name"
     return _why_no_hosts() if choice.hosts else "no second host was asked for"
 
 
