@@ -28,8 +28,10 @@ from orchestrator.model.state import StepStatus
 #: Errors of the definition or the code, which another attempt would only repeat, unless a table of errors knows better.
 FINAL_ERRORS = frozenset({"ExpressionError", "InvalidInput", "PayloadError", "ConfigurationError"})
 
-#: What a failure makes of a step or compensation; of a step with a body also what it is until that is undone.
-FAILED = frozenset({StepStatus.RETRYING, StepStatus.FAILED, StepStatus.WAITING, StepStatus.CANCELLED})
+#: What a failure makes of a step or compensation.
+FAILED = frozenset({StepStatus.RETRYING, StepStatus.FAILED})
+#: And of a step with a body: until that is undone it waits, or is cancelled as its execution is flagged already.
+FAILED_WITH_BODY = FAILED | {StepStatus.WAITING, StepStatus.CANCELLED}
 
 
 def settle_failure(

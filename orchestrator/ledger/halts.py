@@ -73,7 +73,7 @@ WITH x AS (
          AS r(path text, status text, undoes text, parents jsonb, queue text)
     ON CONFLICT (execution_id, path) DO UPDATE SET status = excluded.status, parents = excluded.parents, failures = 0,
         crashes = 0, failing_since = NULL, error = NULL, ready_xid = excluded.ready_xid, ready_at = excluded.ready_at,
-        settled_at = NULL
+        settled_at = NULL, resume = NULL, woken_by = NULL
         WHERE step.status IN ('failed', 'cancelled')
     RETURNING path, status, tenant
 ), a AS ({audited("compensate")}), e AS (

@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from orchestrator.compiler.graph import Graph
 from orchestrator.engine.advance import advance, publish_ready
 from orchestrator.engine.core import Core
-from orchestrator.engine.failure import FAILED, follow_failure, settle_failure
+from orchestrator.engine.failure import FAILED, FAILED_WITH_BODY, follow_failure, settle_failure
 from orchestrator.engine.part import after_undo
 from orchestrator.engine.spread import Spread
 from orchestrator.ledger import lost_replies
@@ -30,8 +30,11 @@ def fail(
     final: bool = False,
 ) -> bool:
     """Settle a failure, and go on with whatever follows unless it is another attempt; False when the claim was lost."""
+    with_body = undone_path(held.path) is None and graph.has_body(held.path)
     ended = link.settle(
-        held, lambda connection: settle_failure(connection, graph, held, failure, spread=spread, final=final), FAILED
+        held,
+        lambda connection: settle_failure(connection, graph, held, failure, spread=spread, final=final),
+        FAILED_WITH_BODY if with_body else FAILED,
     )
     if ended is None:
         return False
@@ -43,7 +46,9 @@ def fail(
         # What its body did is undone first.
         link.call(lambda connection: advance(core, connection, held.execution_id, settled.ready if settled else None))
         return True
-    if settled is None and became not in {StepStatus.FAILED, StepStatus.CANCELLED}:
+    if settled is None and became == StepStatus.CANCELLED:
+        settled = Settled(halted=True)
+    if settled is None and became != StepStatus.FAILED:
         # It was a retry whose reply was lost, or the step has been taken up again since.
         return True
     if undone_path(held.path) is not None:
