@@ -306,6 +306,42 @@ def test_each_mutant_still_finds_what_it_breaks() -> None:
     assert {name: process.wait(60) for name, process in tried.items()} == dict.fromkeys(tried, 0)
 
 
+# A part that goes back by itself.
+
+
+def part(*undone: str, handled_at: float = 9.0, late: str | None = None) -> Found:
+    """An execution of which these were undone, in order, and whose handler began then."""
+    found = Found(id="x", definition="partly", status="succeeded", key="k", error=None)
+    done = ["before", "part[0].one", "part[0].two", "instead"]
+    found.effects = [Effect(number, path, 1, False) for number, path in enumerate(done)]
+    found.effects += [Effect(number, path, 1, True) for number, path in enumerate(undone, 10)]
+    times = {"before": 1.0, "part[0].one": 2.0, "part[0].two": 3.0, "instead": handled_at} | (
+        {late: 7.0} if late else {}
+    )
+    for path, at in [*times.items(), *((f"undo:{path}", 5.0 + number) for number, path in enumerate(undone))]:
+        for phase, when in (("begun", at), ("ended", at + 0.5)):
+            undo = path.startswith("undo:")
+            found.calls.append(Call(execution="x", path=path, attempt=1, undo=undo, phase=phase, pid=7, at=when))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("found", "name"),
+    [
+        (part("part[0].two"), "compensations in reverse order, all of them"),
+        (part("part[0].one", "part[0].two"), "compensations in reverse order, all of them"),
+        (part("part[0].two", "part[0].one", "before"), "compensations in reverse order, all of them"),
+        (part("part[0].two", "part[0].one", handled_at=5.5), "no compensation while a forward attempt lives"),
+        (part("part[0].two", "part[0].one", late="part[0].two"), "no compensation while a forward attempt lives"),
+    ],
+)
+def test_a_part_that_does_not_go_back_as_a_unit_is_noticed(found: Found, name: str) -> None:
+    assert list(INVARIANTS[name](Evidence(executions={"x": found}, answers=[], claims={}, differences=[])))
+    for invariant in ("compensations in reverse order, all of them", "no compensation while a forward attempt lives"):
+        sound = Evidence(executions={"x": part("part[0].two", "part[0].one")}, answers=[], claims={}, differences=[])
+        assert not list(INVARIANTS[invariant](sound))
+
+
 # Reports.
 
 
