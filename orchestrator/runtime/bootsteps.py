@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.dispatch.brokers import speaks_amqp
 from orchestrator.ledger import owners
+from orchestrator.runtime.farewell import await_children
 from orchestrator.runtime.node import NodeLife, Surroundings
 from orchestrator.runtime.watch import Watch
 from orchestrator.runtime.worker import Worker
@@ -61,6 +62,7 @@ def install(
         def start(self, parent: Any) -> None:
             self._life = parent.orchestrator_life = _life(worker(), parent, _surroundings(app, parent))
             self._life.start()
+            await_children(getattr(parent.pool, "_pool", None))
             # Both come after the pool has ended, so nothing is held any more, or never will be: the signal after a
             # warm shutdown, the exit after a cold one. Steps are stopped too early for that.
             signals.worker_shutdown.connect(lambda **_: self._goodbye(), weak=False)

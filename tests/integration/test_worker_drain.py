@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import signal
+import sys
+import termios
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from nodes.process_nodes import WorkerNode
@@ -55,3 +61,41 @@ def test_a_worker_that_is_told_to_stop_ends_its_step_and_leaves_the_rest_to_othe
         assert not site.events(handle, "step_released")
     finally:
         staying.teardown()
+
+
+def test_a_child_that_has_not_said_yet_that_it_begins_does_not_hold_up_the_end(site: Site) -> None:
+    """Celery forgets such a task as its consumer ends; the child carries it out, and waits for the answer."""
+    # By now the only one.
+    worker = site.worker(Pool(name="suspended", concurrency=1))
+    try:
+        assert site.start("quick").result(20) == 1
+        (child,) = worker.children()
+        os.kill(child, signal.SIGSTOP)
+        site.start("quick")
+        eventually(lambda: unread(child), "the child has been given it")
+        before = threads(worker)
+        worker.container.kill("SIGTERM")
+        # While its pool ends, a thread fires timers.
+        eventually(lambda: threads(worker) > before, "its consumer has ended")
+        os.kill(child, signal.SIGCONT)
+        assert worker.wait_ended(15) == 0
+    finally:
+        worker.teardown()
+
+
+def unread(pid: int) -> int:
+    """Bytes that lie in the pipes of a process."""
+    found = 0
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        if str(file.readlink()).startswith("pipe:"):
+            end = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
+            try:
+                found += int.from_bytes(fcntl.ioctl(end, termios.FIONREAD, bytes(4)), sys.byteorder)
+            finally:
+                os.close(end)
+    return found
+
+
+def threads(worker: WorkerNode) -> int:
+    """How many there are in its main process."""
+    return len(list(Path(f"/proc/{worker.pid}/task").iterdir()))
