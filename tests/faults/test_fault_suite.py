@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import socket
@@ -15,7 +16,9 @@ from pathlib import Path
 
 import fault_suite.faults  # noqa: F401 - registers them
 import pytest
+from click.testing import CliRunner
 from fault_suite import mutants, report, scenario
+from fault_suite.__main__ import main
 from fault_suite.checker import INVARIANTS, Effect, Event, Evidence, Found, Step, check
 from fault_suite.client import MIX, evenly
 from fault_suite.fault import FAULTS
@@ -366,3 +369,24 @@ def test_what_is_run_again_takes_the_place_of_what_was_found_and_is_told() -> No
     assert (data["violations"], data["not_run"]) == (0, [])
     assert [one["fault"] for one in data["scenarios"]] == ["1a", "4a", "10b", "mixed"]
     assert "- seed 5, 14 executions/s; run again by themselves: 4a (seed 10), 10b (seed 9)" in report.page(data)
+
+
+def test_a_run_that_was_broken_off_goes_on_with_what_it_has_not_yet() -> None:
+    assert report.done(None) == set()
+    kept = [found("1a", 5, scenario.HIT), found("mixed", 5)]
+    earlier = {"seed": 5, "violations": 1, "scenarios": kept, "not_run": []}
+    assert report.done(earlier) == {("1a", 5), ("mixed", 5)}
+    data = report.resumed(earlier, {"seed": 5, "violations": 0, "scenarios": [found("mixed", 1005)], "not_run": []})
+    assert data["violations"] == 1, "what was broken stays so"
+    assert report.done(data) == {("1a", 5), ("mixed", 5), ("mixed", 1005)}
+
+
+def test_only_a_run_that_has_been_kept_can_go_on(tmp_path: Path) -> None:
+    kept = tmp_path / "kept.json"
+    kept.write_text(json.dumps({"seed": 5, "scenarios": []}))
+    for words, complaint in (
+        (["--resume"], "--resume needs --into FILE"),
+        (["--resume", "--into", str(kept), "--seed", "6"], "holds a run of seed 5"),
+    ):
+        refused = CliRunner().invoke(main, words)
+        assert (refused.exit_code, complaint in refused.output) == (2, True)

@@ -7,10 +7,11 @@ import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -42,7 +43,8 @@ KEPT = Path(".faults")
 @click.option("--pooler", is_flag=True, envvar="POOLER", help="Workers reach PostgreSQL through a PgBouncer.")
 @click.option("--defaults", is_flag=True, help="The product's own timings, in place of quicker ones.")
 @click.option("--json", "as_json", is_flag=True, help="Everything found, as JSON, on standard output.")
-@click.option("--into", type=click.Path(path_type=Path), help="Write the same JSON into a file.")
+@click.option("--into", type=click.Path(path_type=Path), help="Write the same JSON into a file, after each fault anew.")
+@click.option("--resume", is_flag=True, help="Go on with the run that --into holds: only what it has not yet is run.")
 @click.option("--page", type=click.Path(path_type=Path), help="Write the page of the documentation.")
 @click.option(
     "--amend",
@@ -64,6 +66,7 @@ def main(
     defaults: bool,
     as_json: bool,
     into: Path | None,
+    resume: bool,
     page: Path | None,
     amend: Path | None,
     mutants: bool,
@@ -81,6 +84,9 @@ def main(
             reason = fault.why_not(choice)
             click.echo(f"{fault.number:>4}  {fault.title}" + (f"  NOT RUN: {reason}" if reason else ""))
         return
+    earlier = _earlier(into, seed) if resume else None
+    if earlier is not None:
+        seed = int(earlier["seed"])
     seed = random.SystemRandom().randrange(1 << 32) if seed is None else seed
     console.print(f"SEED={seed}", highlight=False)
     if mutants:
@@ -88,25 +94,50 @@ def main(
             mutation.carry_out(choice, seed, rate, names=(wanted or "").split(",") if wanted else None, out=console)
         )
     with _kept_if_failed() as folder:
-        load = Load(seed=seed, rate=rate, mixed_runs=mixed_runs, seconds=seconds)
-        results = list(_carry_out(folder, choice, run, load, console))
-        failed = any(not result.ok for result in results)
-        report.table(console, results, not_run)
+        load = Load(seed=seed, rate=rate, mixed_runs=mixed_runs, seconds=seconds, done=report.done(earlier))
         made = {"seed": seed, "made_of": _made_of(choice), "load": f"{rate:g} executions/s"}
-        data = report.as_data(results, not_run, made)
-        if amend is not None:
-            data = report.amended(json.loads(amend.read_text()), data)
-        text = json.dumps(data, indent=2)
-        if into is not None:
-            into.write_text(f"{text}\n")
+        results: list[Result] = []
+
+        def found() -> dict[str, Any]:
+            data = report.as_data(results, not_run, made)
+            if earlier is not None:
+                return report.resumed(earlier, data)
+            return data if amend is None else report.amended(json.loads(amend.read_text()), data)
+
+        # A run of hours may be broken off.
+        for result in _carry_out(folder, choice, run, load, console):
+            results.append(result)
+            _write(into, found())
+        data = found()
+        report.table(console, results, not_run)
         if as_json:
-            click.echo(text)
+            click.echo(json.dumps(data, indent=2))
         if page is not None:
             page.write_text(report.page(data))
-        if failed:
+        if data["violations"] if resume else any(not result.ok for result in results):
             console.print(f"again: make faults SEED={seed}; the logs are kept in {KEPT}", style="red", highlight=False)
             sys.exit(1)
-    console.print(f"no violation in {len(results)} scenarios; SEED={seed}", highlight=False)
+    console.print(f"no violation in {len(data['scenarios'])} scenarios; SEED={seed}", highlight=False)
+
+
+def _earlier(into: Path | None, seed: int | None) -> dict[str, Any] | None:
+    """What a run that is to go on has found; None when it has not begun."""
+    if into is None:
+        raise click.UsageError("--resume needs --into FILE, which the run to go on with has written")
+    if not into.exists():
+        return None
+    found: dict[str, Any] = json.loads(into.read_text())
+    if seed not in {None, found["seed"]}:
+        raise click.UsageError(f"{into} holds a run of seed {found['seed']}")
+    return found
+
+
+def _write(into: Path | None, data: dict[str, Any]) -> None:
+    """All or nothing: whoever breaks the run off must find what it had."""
+    if into is not None:
+        partial = into.with_name(f"{into.name}.partial")
+        partial.write_text(f"{json.dumps(data, indent=2)}\n")
+        partial.replace(into)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,17 +148,23 @@ class Load:
     rate: float
     mixed_runs: int
     seconds: float
+    #: What is done already: numbers of faults, each with its seed.
+    done: Collection[tuple[str, int]]
 
 
 def _carry_out(folder: Path, choice: Choice, run: Sequence[Fault], load: Load, console: Console) -> Iterator[Result]:
     seed, rate, seconds = load.seed, load.rate, load.seconds
     with Stack(folder, choice) as stack:
         for number, fault in enumerate(run):
+            if (fault.number, seed + number) in load.done:
+                continue
             result = scenario.alone(stack, fault, seed + number, rate)
             report.tell(console, result)
             yield result
         for number in range(load.mixed_runs):
             own = seed + 1_000 * number
+            if (scenario.MIXED, own) in load.done:
+                continue
             without = scenario.fair(stack, own, rate, FAIR)
             kinds = [fault for fault in FAULTS if fault.mixes and fault.why_not(choice) is None]
             chosen = random.Random(own).sample(kinds, min(KINDS, len(kinds)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -101,6 +101,21 @@ def _scenario(result: Result) -> dict[str, Any]:
     }
 
 
+def done(data: Mapping[str, Any] | None) -> set[tuple[str, int]]:
+    """The scenarios that a run has carried out: numbers of faults, each with its seed."""
+    return {(one["fault"], one["seed"]) for one in data["scenarios"]} if data is not None else set()
+
+
+def resumed(earlier: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run found until it was broken off, and what it found when it went on."""
+    scenarios = [*earlier["scenarios"], *data["scenarios"]]
+    return {**data, "violations": _violations(scenarios), "scenarios": scenarios}
+
+
+def _violations(scenarios: Iterable[Mapping[str, Any]]) -> int:
+    return sum(claim["violations"] for one in scenarios for claim in one["claims"].values())
+
+
 def amended(earlier: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
     """What an earlier run found, but for the faults that were run again by themselves."""
     again = {one["fault"]: one | {"amends": True} for one in data["scenarios"]}
@@ -110,7 +125,7 @@ def amended(earlier: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, An
     done = {one["fault"] for one in scenarios}
     return {
         **earlier,
-        "violations": sum(claim["violations"] for one in scenarios for claim in one["claims"].values()),
+        "violations": _violations(scenarios),
         "scenarios": scenarios,
         "not_run": [one for one in earlier["not_run"] if one["fault"] not in done],
     }

@@ -27,6 +27,8 @@ PAUSES = (0.5, 3.0)
 LEAST = 500
 #: Connections that one process of a worker may have.
 MOST_CONNECTIONS = 2
+#: In the place of a fault's number: several at random.
+MIXED = "mixed"
 #: Names of what is claimed beside the checker's invariants.
 IN_TIME, HIT, ALIVE, FEW_CONNECTIONS, ENOUGH, OWN, LEFT, AGAIN, REPEATED = (
     "the rate is back in time",
@@ -84,7 +86,7 @@ def alone(stack: Stack, fault: Fault, seed: int, rate: float) -> Result:
 
 def mixed(stack: Stack, faults: Sequence[Fault], seed: int, rate: float, seconds: float) -> Result:
     """Faults at random, one soon after the other, for some time; the same for the same seed."""
-    result = Result(number="mixed", title=f"{seconds:g} s of faults at random", seed=seed)
+    result = Result(number=MIXED, title=f"{seconds:g} s of faults at random", seed=seed)
     chosen = random.Random(seed)
 
     def under_load(begin: float) -> None:
