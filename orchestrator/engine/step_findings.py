@@ -146,10 +146,24 @@ class StepFindings:
 
     def _body(self, step: Mapping[str, Any], until: str) -> Finding:
         path, name = step["path"], code(step["path"])
+        if step["woken_by"] == "broken":
+            return self._broken(step)
         if step["count"] is None:
             return self._found("body", f"{name} waits for its steps to end{until}", None, path)
         sentence = f"the loop {name} is open: {step['done']} of {step['count']} iterations are done"
         return self._found("loop", sentence + until, None, path)
+
+    def _broken(self, step: Mapping[str, Any]) -> Finding:
+        path, within = step["path"], step["inner"]
+        running = [code(each["path"]) for each in self._reading.steps if each["path"].startswith(within)]
+        children = [each for each in self._reading.children if each["parent_path"].startswith(within)]
+        open_still = running + [f"its child {each['id']} ({each['definition_name']})" for each in children]
+        sentence = f"{code(path)} has failed with {told(step['error'])}; before that is handled, it waits for"
+        found = self._found("part", f"{sentence} {listed(open_still) or 'its steps'} to end", None, path)
+        if not children:
+            return found
+        child = str(children[0]["id"])
+        return replace(found, command=f"orchestrator explain {child}", child=child)
 
     def _part(self, step: Mapping[str, Any]) -> Finding:
         path = step["path"]

@@ -35,10 +35,12 @@ WHERE x.id = :execution
 """)
 
 #: `pending`: of a blocked step, parents that have not settled. `ahead`: of a ready one, what is before it in its queue.
-#: `done`: of a loop, iterations of which nothing is open; `[` is followed by a backslash in the C collation.
+#: `inner`: what the paths of a body begin with. `done`: of a loop, iterations of which nothing is open; `[` is followed
+#: by a backslash in the C collation.
 STEPS = text(f"""
 SELECT s.path, s.status, s.undoes, s.queue, s.attempt, s.failures, s.owner, s.halt, s.awaits, s.wait_name,
-       s.correlation, s.ready_at, s.started_at, s.due_at, s.error, s.progress, count(*) OVER () AS open,
+       s.correlation, s.woken_by, s.ready_at, s.started_at, s.due_at, s.error, s.progress, count(*) OVER () AS open,
+       coalesce(s.resume ->> 'inner', s.path || '[') AS inner,
        CASE WHEN s.status = 'blocked' THEN ARRAY(
            SELECT p.path FROM jsonb_array_elements_text(s.parents) AS p(path)
            WHERE (SELECT q.settled_at FROM orchestrator.step q
@@ -75,7 +77,7 @@ GROUP BY q.name
 FIRED = text("SELECT max(fire_at) FROM orchestrator.schedule_fire WHERE schedule = 'orchestrator.timers'")
 
 CHILDREN = text(f"""
-SELECT id, definition_name, status FROM orchestrator.execution
+SELECT id, parent_path, definition_name, status FROM orchestrator.execution
 WHERE parent_id = :execution AND status NOT IN ({FINAL}) ORDER BY id LIMIT 20
 """)
 

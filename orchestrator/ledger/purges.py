@@ -9,7 +9,8 @@ conditions of a locked row anew; if the purge was, their statement finds no row 
 never look at what has ended.
 
 An execution goes only when its parent has ended as long ago, or never was, and nothing that it started goes on: what is
-taken back as a unit can be, as long as any of it is kept.
+taken back as a unit can be, as long as any of it is kept. One that is to be retried by itself stays, but for a child,
+which is retried only while its parent runs.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 _MEANT = """
-    x.settled_at < :before AND x.settled_at IS NOT NULL AND x.purged_at IS NULL AND x.retry_at IS NULL
+    x.settled_at < :before AND x.settled_at IS NOT NULL AND x.purged_at IS NULL
+    AND (x.retry_at IS NULL OR x.parent_id IS NOT NULL)
     AND (x.tenant = :tenant OR CAST(:tenant AS text) IS NULL)
     AND (x.definition_name = :name OR CAST(:name AS text) IS NULL)
     AND (x.status = ANY(CAST(:statuses AS text[])) OR CAST(:statuses AS text[]) IS NULL)

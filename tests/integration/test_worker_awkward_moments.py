@@ -93,6 +93,19 @@ def test_a_second_child_is_undone_like_the_first(site: Site, worker: WorkerNode)
     assert calls(site, second)["undo:work"] == 1
 
 
+def test_a_detached_child_does_not_go_back_with_its_parent(site: Site, worker: WorkerNode) -> None:
+    handle = site.start("parent-left-behind")
+    child = site.orchestrator.execution(handle.result(30)["execution_id"])
+    site.call(child, "work")
+    site.orchestrator.compensate(handle.id, **ANN)
+    site.status(handle, "compensated")
+    assert calls(site, handle) == {"work": 1, "undo:work": 1}
+    assert child.status() == "running"
+    site.open(child)
+    site.status(child, "succeeded")
+    assert calls(site, child) == {"work": 1, "more": 1}
+
+
 def test_once_a_cancellation_has_returned_children_start_nothing_while_their_parent_is_busy(
     site: Site, worker: WorkerNode
 ) -> None:
@@ -187,6 +200,21 @@ def test_a_retry_that_is_to_come_by_itself_is_called_off_by_a_cancellation(site:
     assert site.value("SELECT retry_at FROM orchestrator.execution WHERE id = :id", id=handle.id) is None
     with pytest.raises(ControlRefused, match="has ended failed"):
         site.orchestrator.cancel(handle.id, **ANN)
+
+
+def test_a_child_that_nobody_waits_for_any_more_is_not_retried_by_itself(site: Site, worker: WorkerNode) -> None:
+    handle = site.start("gives-up-waiting")
+    (child,) = children(site, handle)
+    site.status(child, "failed")
+    site.open(handle, "refusal")
+    site.call(handle, "winner")
+    site.step_status(handle, "child", "cancelled")
+    site.execute("UPDATE orchestrator.execution SET retry_at = now() WHERE id = :id", id=child.id)
+    with site.orchestrator.core.database.connect() as connection:
+        assert child.id not in timers.retries_due(connection, 100)
+    site.open(handle)
+    site.status(handle, "succeeded")
+    assert calls(site, child) == {"fails": 1}
 
 
 def test_nothing_is_retried_by_itself_in_maintenance(site: Site, worker: WorkerNode) -> None:

@@ -98,6 +98,12 @@ def test_nothing_goes_back_while_an_attempt_or_a_child_of_the_part_goes_on(site:
     site.open(handle, "refusal")
     site.step_status(handle, "part[0].no", "failed")
     eventually(lambda: child.status() == "cancelling", "the child is cancelled")
+    explained = site.orchestrator.explain(handle.id).findings
+    (part,) = [each for each in explained if each.kind == "part"]
+    assert "`part` has failed with BusinessError" in part.sentence
+    assert f"it waits for `part[0].slow` and its child {child.id} (" in part.sentence
+    assert part.command == f"orchestrator explain {child.id}"
+    assert any(each.execution_id == child.id for each in explained), "and why that goes on"
     site.open(child)
     eventually(lambda: undone(site, child) == ["undo:work"], "the child has gone back")
     assert undone(site, handle) == []

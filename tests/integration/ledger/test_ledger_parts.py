@@ -8,12 +8,25 @@ from typing import Final
 import pytest
 
 from ledger.driver import OTHER, OWNER, QUEUE, Begun, Ledger
+from ledger.proxy import Proxy
 from ledger.races import race
+from orchestrator.engine.failure import FAILED_WITH_BODY
 from orchestrator.engine.saga import undo_order
-from orchestrator.ledger import controls, failures, halts, parks, snapshots, undos, verify
+from orchestrator.ledger import (
+    controls,
+    database,
+    failures,
+    halts,
+    lost_replies,
+    parks,
+    snapshots,
+    undos,
+    verify,
+)
 from orchestrator.ledger.claims import Claim, Settled
 from orchestrator.model.definition import Compensation, Step
 from orchestrator.model.state import StepStatus
+from orchestrator.runtime.link import Link, Recovered
 
 ERROR: Final = json.dumps({"category": "business", "name": "No", "message": "no"})
 INNER: Final = "block["
@@ -107,6 +120,33 @@ def test_a_sweep_finds_a_part_whose_last_undo_nobody_told_of(ledger: Ledger) -> 
     assert asleep == [(begun.id, "block", INNER, True)]
 
 
+@pytest.mark.parametrize(
+    ("flag", "became", "part"),
+    [(None, "waiting", {f"undo:{ONE}": "blocked", f"undo:{TWO}": "ready"}), ("failing", "cancelled", {})],
+)
+def test_a_begin_whose_reply_was_lost_is_known_as_done(
+    ledger: Ledger, proxy: Proxy, flag: str | None, became: str, part: dict[str, str]
+) -> None:
+    begun, held = broken(ledger)
+    if flag is not None:
+        ledger.flag(begun, flag)
+    proxy.lose_reply("THEN 'undo' END")
+    engine = database.connect(proxy.url, pool_size=1, lock_timeout=10)
+    link = Link(engine, engine)
+    try:
+        found = link.settle(
+            held, lambda connection: undos.begin_part(connection, held, ERROR, PART, inner=INNER), FAILED_WITH_BODY
+        )
+        assert isinstance(found, Recovered)
+        assert link.call(lost_replies.standing, held) == became
+    finally:
+        link.close()
+        engine.dispose()
+    assert proxy.pending == 0
+    assert of_part(ledger, begun) == part
+    assert len(ledger.events(begun, "step_blocked")) == len(part) // 2
+
+
 @pytest.mark.parametrize("flag", ["failing", "cancelling", "timing_out"])
 def test_a_flag_is_waited_for_by_whoever_begins_and_a_part_that_has_begun_goes_on(ledger: Ledger, flag: str) -> None:
     begun, held = broken(ledger)
@@ -135,16 +175,19 @@ def test_a_flag_is_waited_for_by_whoever_begins_and_a_part_that_has_begun_goes_o
 def test_a_begin_and_a_flag_that_race_leave_all_of_the_part_or_nothing(ledger: Ledger) -> None:
     executions = [broken(ledger) for _ in range(40)]
 
-    def cancelling() -> None:
-        for begun, _ in executions:
+    def cancel(which: slice) -> None:
+        for begun, _ in executions[which]:
             ledger.flag(begun, "cancelling")
             ledger.do(halts.drain, begun.id)
 
-    def beginning() -> None:
-        for _, held in reversed(executions):
+    def begin_undo(which: slice) -> None:
+        for _, held in reversed(executions[which]):
             begin(ledger, held)
 
-    race([cancelling, beginning])
+    # They meet in the middle: of the first and of the last one it is known who came first.
+    cancel(slice(0, 1))
+    begin_undo(slice(-1, None))
+    race([lambda: cancel(slice(1, None)), lambda: begin_undo(slice(-1))])
     begins = 0
     for begun, _ in executions:
         part = of_part(ledger, begun)

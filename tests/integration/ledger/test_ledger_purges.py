@@ -97,7 +97,8 @@ def test_what_is_not_meant_stays(orchestrator: Orchestrator, ledger: Ledger) -> 
         running,
         parent,
         ended(orchestrator, ledger, retry_at=LATER),
-        ended(orchestrator, ledger, parent_id=parent, parent_path="a"),
+        # Whether it is to be retried or not: that is for its parent to say.
+        ended(orchestrator, ledger, parent_id=parent, parent_path="a", retry_at=LATER),
         ended(orchestrator, ledger, tenant="other"),
         ended(orchestrator, ledger, status="succeeded"),
     }

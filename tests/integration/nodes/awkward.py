@@ -50,6 +50,11 @@ parent_that_cannot_go_back = workflow(
 child_begun_again = workflow(
     "child-begun-again", step("work", hold, compensation=compensation(echo)), step("more", echo)
 )
+parent_left_behind = workflow(
+    "parent-left-behind",
+    step("work", echo, compensation=compensation(echo)),
+    subworkflow("child", child_begun_again, {}, detached=True),
+)
 parent_begun_again = workflow(
     "parent-begun-again", subworkflow("child", child_begun_again, {}), step("fails", fail, BUSINESS)
 )
@@ -87,6 +92,12 @@ retried_later = workflow(
     "retried-later",
     step("fails", fail, {"attempts": 1}, retry=RetryPolicy(max_attempts=1)),
     execution_retry=RetryPolicy(max_attempts=3, backoff=3600, max_delay=3600, jitter=0),
+)
+
+gives_up_waiting = workflow(
+    "gives-up-waiting",
+    parallel(subworkflow("child", retried_later, {}), step("quick", hold, {"gate": "refusal"})),
+    step("winner", hold, join="any"),
 )
 
 undoing_child = workflow(

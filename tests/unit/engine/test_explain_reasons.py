@@ -55,6 +55,7 @@ def row(path: str, status: str, **columns: Any) -> dict[str, Any]:
     empty = dict.fromkeys(
         ("undoes", "owner", "awaits", "wait_name", "correlation", "due_at", "error", "progress", "pending", "count")
     )
+    empty |= {"woken_by": None, "inner": f"{path}["}
     given = {"path": path, "status": status, "queue": "main", "attempt": 1, "failures": 0, "ahead": 0, "done": 0}
     times = {"ready_at": at(-60), "started_at": at(-60), "halt": False, "open": 1}
     return empty | given | times | columns
@@ -171,6 +172,27 @@ def test_a_loop_tells_how_much_is_done() -> None:
     found = findings(LOOP, row("loop", "waiting", awaits="body", count=10, done=3), row("loop[3].inner", "ready"))
     assert found[0].sentence == "the loop `loop` is open: 3 of 10 iterations are done"
     assert found[1].path == "loop[3].inner"
+
+
+def test_a_body_that_was_broken_off_tells_what_of_it_goes_on() -> None:
+    broken = {
+        "awaits": "body",
+        "woken_by": "broken",
+        "error": {"name": "No", "message": "enough", "step": "loop[0].inner"},
+    }
+    loop = row("loop", "waiting", count=10, done=3, **broken)
+    begins = "`loop` has failed with No in `loop[0].inner`: enough; before that is handled, it waits for"
+    assert only(findings(LOOP, loop)) == ("part", f"{begins} its steps to end", None)
+    kids = [{"id": name, "definition_name": "plain", "status": "cancelling"} for name in ("kid", "other")]
+    children = (kids[0] | {"parent_path": "loop[1].inner"}, kids[1] | {"parent_path": "elsewhere[1].inner"})
+    running = row("loop[2].inner", "running", owner="boot.1", halt=True)
+    found = findings(LOOP, loop, running, read={"owners": {"boot": NODE}, "children": children})
+    assert [one.kind for one in found] == ["part", "running"]
+    assert found[0].sentence == f"{begins} `loop[2].inner` and its child kid (plain) to end"
+    assert (found[0].child, found[0].command) == ("kid", "orchestrator explain kid")
+    # Of a machine, the transition that it is in.
+    turn = row("machine", "waiting", **broken | {"inner": "2:OPEN/"})
+    assert "`2:OPEN/pay` to end" in findings(DOOR, turn, row("2:OPEN/pay", "running", owner="boot.1"))[0].sentence
 
 
 def test_a_child_is_handed_on_to_be_explained() -> None:
