@@ -97,7 +97,15 @@ class ByHand(Inbox):
 
         self._command(execution_id, by, act)
 
-    def _complete(self, connection: Connection, execution_id: str, path: str, text: str, *, by: By) -> None:
+    def _complete(
+        self, connection: Connection, execution_id: str, path: str, text: str, *, by: By, again: bool = True
+    ) -> None:
+        """End a step that stands by.
+
+        Args:
+            again: whether to try once more where the step stands as it stood. A pause that is settled at that moment
+                puts another row in the place of its own, which no statement finds that was sent before.
+        """
         standing = require(connection, execution_id)
         if standing.status in FINAL_EXECUTIONS:
             raise ControlRefused(execution_id, f"it {stands(standing.status)}; its steps are as they are")
@@ -128,6 +136,9 @@ class ByHand(Inbox):
             exit_by=exit_by,
         )
         if ready is None:
+            if again and row in reopens.rows(connection, execution_id):
+                self._complete(connection, execution_id, path, text, by=by, again=False)
+                return
             raise ControlRefused(execution_id, f"step {path} has gone on at the same moment; look at it again")
         ready += spread.after(behind)
         if ready:

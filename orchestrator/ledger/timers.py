@@ -80,12 +80,12 @@ def overdue(connection: Connection, limit: int, grace: float) -> list[Overdue]:
     ]
 
 
-#: Failed executions that are taken up again by themselves; children only while the step is open that waits for them.
+#: Failed executions that are taken up again by themselves; children only while a step waits for them.
 RETRIES_DUE = text("""
 SELECT id FROM orchestrator.execution x
 WHERE retry_at <= (SELECT clock_timestamp()) AND status = 'failed' AND (parent_id IS NULL OR EXISTS (
     SELECT FROM orchestrator.execution p JOIN orchestrator.step s ON s.execution_id = p.id AND s.path = x.parent_path
-    WHERE p.id = x.parent_id AND p.status = 'running' AND s.settled_at IS NULL))
+    WHERE p.id = x.parent_id AND p.status = 'running' AND s.status = 'waiting' AND s.wait_name = x.id::text))
   AND NOT EXISTS (SELECT FROM orchestrator.maintenance m WHERE m.tenant = x.tenant)
 ORDER BY retry_at LIMIT :limit
 """)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import wait
 from typing import Any
@@ -55,7 +56,7 @@ def await_children(pool: Any) -> None:
     handler.on_stop_not_started = read_on
 
 
-def _read_one(reader: Any, tell: Any) -> bool:
+def _read_one(reader: Any, tell: Callable[[Any], object]) -> bool:
     """Pass on one message; whether there may be another."""
     try:
         # A message is there, but perhaps not all of it yet.

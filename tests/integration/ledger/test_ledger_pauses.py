@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 from ledger import signalling
 from ledger.driver import OTHER, OWNER, QUEUE, TENANT, Begun, Ledger
 from ledger.races import Background, race, until
+from orchestrator import Orchestrator
 from orchestrator.compiler.reopen import reopen, undo_again
 from orchestrator.engine import start as starting
 from orchestrator.engine.start import Options
@@ -166,6 +167,22 @@ def test_what_a_pause_writes_anew_is_as_it_was(ledger: Ledger) -> None:
     before = {path: tuple(ledger.step(begun, path)) for path in ("one", "two", "join")}
     paused(ledger, begun)
     assert {path: tuple(ledger.step(begun, path)) for path in before} == before
+
+
+def test_a_step_that_is_ended_by_hand_while_a_pause_is_settled_is_looked_for_once_more(
+    ledger: Ledger, ledger_url: str
+) -> None:
+    orchestrator = Orchestrator(database_url=ledger_url, broker_url="memory://", pool_size=1)
+    begun = ledger.start(LINE)
+    try:
+        with late(ledger, lambda c: orchestrator._complete(c, begun.id, "first", "1", by=ANN)) as (ending, let_it_come):
+            paused(ledger, begun)
+            let_it_come()
+            ending.result()
+    finally:
+        orchestrator.core.database.dispose()
+    assert ledger.statuses(begun) == {"first": "succeeded", "second": "ready"}
+    assert audited(ledger, begun) == ["pause", "complete"]
 
 
 def test_a_step_claimed_by_an_uncommitted_settle_keeps_the_pause_from_being_settled(ledger: Ledger) -> None:
