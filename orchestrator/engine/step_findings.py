@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from orchestrator.authoring.example import example
 from orchestrator.compiler.graph import MACHINE, Graph
-from orchestrator.compiler.reverse import inner
 from orchestrator.engine.phrases import code, listed, moment, told, when
 from orchestrator.kinds.machine import MachineKind
 from orchestrator.ledger.explain import AHEAD, Reading
@@ -155,11 +154,11 @@ class StepFindings:
 
     def _broken(self, step: Mapping[str, Any]) -> Finding:
         path, within = step["path"], step["inner"]
-        running = [code(each["path"]) for each in self._reading.steps if each["path"].startswith(within)]
+        steps = [code(each["path"]) for each in self._reading.steps if each["path"].startswith(within)]
         children = [each for each in self._reading.children if each["parent_path"].startswith(within)]
-        open_still = running + [f"its child {each['id']} ({each['definition_name']})" for each in children]
+        left = steps + [f"its child {each['id']} ({each['definition_name']})" for each in children]
         sentence = f"{code(path)} has failed with {told(step['error'])}; before that is handled, it waits for"
-        found = self._found("part", f"{sentence} {listed(open_still) or 'its steps'} to end", None, path)
+        found = self._found("part", f"{sentence} {listed(left) or 'its steps'} to end", None, path)
         if not children:
             return found
         child = str(children[0]["id"])
@@ -167,7 +166,7 @@ class StepFindings:
 
     def _part(self, step: Mapping[str, Any]) -> Finding:
         path = step["path"]
-        left = [each for each in self._reading.steps if (each["undoes"] or "").startswith(inner(path))]
+        left = [each for each in self._reading.steps if (each["undoes"] or "").startswith(step["inner"])]
         present = next((each["undoes"] for each in left if each["status"] != "blocked"), None)
         at = f"at the undo of {code(present)}" if present else "between two undos"
         sentence = f"{code(path)} has failed with {told(step['error'])}; before that is handled, what it did is undone"

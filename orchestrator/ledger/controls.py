@@ -96,7 +96,8 @@ LOCK_OPEN = text(f"""
 SELECT count(*) FROM (SELECT FROM orchestrator.step WHERE execution_id = :execution AND {OPEN} FOR UPDATE) s
 """)
 
-#: Who finds a row gone at that moment leaves it alone, as if another had been first; sweeps take up what that misses.
+#: Who finds a row gone at that moment leaves it alone, as if another had been first; sweeps take up what that misses,
+#: and whoever ends a step by hand looks once more.
 ANEW = text("""
 WITH gone AS (
     DELETE FROM orchestrator.step s USING orchestrator.execution x

@@ -3,7 +3,7 @@
 Celery's own stops to read what the children tell once no task is known to be open. But what was written to a child that
 had not said yet that it begins is forgotten as the consumer ends (the broker delivers it again), and the child carries
 it out all the same. Then nobody reads that it is done, which the child awaits for 30 s before it exits, and the worker
-for the child. Under load one shutdown in ten was like that.
+for the child: with Celery's own reading, 11 of some 130 shutdowns under load, soon after a child had been killed.
 """
 
 from __future__ import annotations

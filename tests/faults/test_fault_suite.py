@@ -373,20 +373,25 @@ def test_what_is_run_again_takes_the_place_of_what_was_found_and_is_told() -> No
 
 def test_a_run_that_was_broken_off_goes_on_with_what_it_has_not_yet() -> None:
     assert report.done(None) == set()
-    kept = [found("1a", 5, scenario.HIT), found("mixed", 5)]
+    # Broken off after the comparison, and before the mixed run that it is for.
+    kept = [found("1a", 5, scenario.HIT), found("none", 5), found("mixed", 5), found("none", 1005)]
     earlier = {"seed": 5, "violations": 1, "scenarios": kept, "not_run": []}
-    assert report.done(earlier) == {("1a", 5), ("mixed", 5)}
-    data = report.resumed(earlier, {"seed": 5, "violations": 0, "scenarios": [found("mixed", 1005)], "not_run": []})
+    assert report.done(earlier) == {("1a", 5), ("none", 5), ("mixed", 5), ("none", 1005)}
+    more = [found("none", 1005), found("mixed", 1005)]
+    data = report.resumed(earlier, {"seed": 5, "violations": 0, "scenarios": more, "not_run": []})
     assert data["violations"] == 1, "what was broken stays so"
-    assert report.done(data) == {("1a", 5), ("mixed", 5), ("mixed", 1005)}
+    told = [(one["fault"], one["seed"]) for one in data["scenarios"]]
+    assert told == [("1a", 5), ("none", 5), ("mixed", 5), ("none", 1005), ("mixed", 1005)]
 
 
 def test_only_a_run_that_has_been_kept_can_go_on(tmp_path: Path) -> None:
     kept = tmp_path / "kept.json"
-    kept.write_text(json.dumps({"seed": 5, "scenarios": []}))
+    kept.write_text(json.dumps({"seed": 5, "made_of": "clay", "load": "14 executions/s", "scenarios": []}))
     for words, complaint in (
         (["--resume"], "--resume needs --into FILE"),
         (["--resume", "--into", str(kept), "--seed", "6"], "holds a run of seed 5"),
+        (["--resume", "--into", str(kept)], "holds a run of another make: clay"),
+        (["--resume", "--into", str(kept), "--amend", str(kept)], "choose one"),
     ):
         refused = CliRunner().invoke(main, words)
         assert (refused.exit_code, complaint in refused.output) == (2, True)

@@ -7,7 +7,7 @@ import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -84,9 +84,13 @@ def main(
             reason = fault.why_not(choice)
             click.echo(f"{fault.number:>4}  {fault.title}" + (f"  NOT RUN: {reason}" if reason else ""))
         return
-    earlier = _earlier(into, seed) if resume else None
+    made = {"made_of": _made_of(choice), "load": f"{rate:g} executions/s"}
+    if resume and amend is not None:
+        raise click.UsageError("--resume goes on with a run, and --amend puts one in the place of another: choose one")
+    earlier = _earlier(into, seed, made) if resume else None
     if earlier is not None:
         seed = int(earlier["seed"])
+    before = json.loads(amend.read_text()) if amend is not None else None
     seed = random.SystemRandom().randrange(1 << 32) if seed is None else seed
     console.print(f"SEED={seed}", highlight=False)
     if mutants:
@@ -95,14 +99,13 @@ def main(
         )
     with _kept_if_failed() as folder:
         load = Load(seed=seed, rate=rate, mixed_runs=mixed_runs, seconds=seconds, done=report.done(earlier))
-        made = {"seed": seed, "made_of": _made_of(choice), "load": f"{rate:g} executions/s"}
         results: list[Result] = []
 
         def found() -> dict[str, Any]:
-            data = report.as_data(results, not_run, made)
+            data = report.as_data(results, not_run, {"seed": seed, **made})
             if earlier is not None:
                 return report.resumed(earlier, data)
-            return data if amend is None else report.amended(json.loads(amend.read_text()), data)
+            return data if before is None else report.amended(before, data)
 
         # A run of hours may be broken off.
         for result in _carry_out(folder, choice, run, load, console):
@@ -120,8 +123,12 @@ def main(
     console.print(f"no violation in {len(data['scenarios'])} scenarios; SEED={seed}", highlight=False)
 
 
-def _earlier(into: Path | None, seed: int | None) -> dict[str, Any] | None:
-    """What a run that is to go on has found; None when it has not begun."""
+def _earlier(into: Path | None, seed: int | None, made: Mapping[str, str]) -> dict[str, Any] | None:
+    """What a run that is to go on has found; None when it has not begun.
+
+    Args:
+        made: what the stack of this run is made of, and its load: those of one run are the same.
+    """
     if into is None:
         raise click.UsageError("--resume needs --into FILE, which the run to go on with has written")
     if not into.exists():
@@ -129,6 +136,9 @@ def _earlier(into: Path | None, seed: int | None) -> dict[str, Any] | None:
     found: dict[str, Any] = json.loads(into.read_text())
     if seed not in {None, found["seed"]}:
         raise click.UsageError(f"{into} holds a run of seed {found['seed']}")
+    for name, value in made.items():
+        if found[name] != value:
+            raise click.UsageError(f"{into} holds a run of another make: {found[name]}; this one: {value}")
     return found
 
 

@@ -107,8 +107,11 @@ def done(data: Mapping[str, Any] | None) -> set[tuple[str, int]]:
 
 
 def resumed(earlier: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run found until it was broken off, and what it found when it went on."""
-    scenarios = [*earlier["scenarios"], *data["scenarios"]]
+    """What a run found until it was broken off, and what it found when it went on. Where that was in a mixed run, the
+    comparison without faults was made again."""
+    again = done(data)
+    kept = [one for one in earlier["scenarios"] if (one["fault"], one["seed"]) not in again]
+    scenarios = [*kept, *data["scenarios"]]
     return {**data, "violations": _violations(scenarios), "scenarios": scenarios}
 
 
