@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -11,7 +12,9 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import fault_suite.faults  # noqa: F401 - registers them
@@ -24,9 +27,10 @@ from fault_suite.client import MIX, evenly
 from fault_suite.fault import FAULTS
 from fault_suite.outside import Answer, Call, Outside
 from fault_suite.proxy import Proxy
-from fault_suite.rates import recovery
+from fault_suite.rates import Recovery, recovery
 from fault_suite.workload import ENDS
 from kombu import Producer
+from rich.console import Console
 
 from orchestrator import fault_points
 
@@ -303,10 +307,15 @@ def test_each_mutant_still_finds_what_it_breaks() -> None:
     path = os.pathsep.join(str(folder) for folder in (Path(__file__).parent, Path(__file__).parents[1]))
     given = {"PYTHONPATH": path, "ORCHESTRATOR_DATABASE_URL": "postgresql+psycopg://x/y"}
     argv = [sys.executable, "-c", "import fault_suite.mutants"]
-    tried = {
-        name: subprocess.Popen(argv, env=os.environ | given | {mutants.VARIABLE: name}) for name in mutants.MUTANTS
-    }
-    assert {name: process.wait(60) for name, process in tried.items()} == dict.fromkeys(tried, 0)
+
+    def tried(name: str) -> int:
+        env = os.environ | given | {mutants.VARIABLE: name}
+        return subprocess.run(argv, env=env, timeout=120, check=False).returncode
+
+    # No more at once than there are processors: each needs one for a while.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        codes = dict(zip(mutants.MUTANTS, pool.map(tried, mutants.MUTANTS), strict=True))
+    assert codes == dict.fromkeys(mutants.MUTANTS, 0)
 
 
 # A part that goes back by itself.
@@ -355,6 +364,39 @@ def found(number: str, seed: int, claim: str | None = None) -> dict[str, object]
     return dict(data)
 
 
+def measured(seconds: float | None, claim: str | None = None) -> scenario.Result:
+    """A fault that may take a second, and another claim that it may have broken."""
+    result = scenario.Result(number="1a", title="a kill", seed=5, target=1, executions=9, completed=9, connections=1)
+    result.recovery = Recovery(before=50, lowest=0, seconds=seconds)
+    late = seconds is None or seconds > 1
+    result.claims = {scenario.IN_TIME: ["late"] if late else []} | ({claim: ["broken"]} if claim else {})
+    return result
+
+
+@pytest.mark.parametrize(
+    ("seconds", "counts", "told"),
+    [
+        ([2.0, 0.2, 0.4], 0.4, "0.4 s (measured 2.0 s, 0.2 s, 0.4 s)"),
+        ([2.0, 0.2, 1.3], 1.3, "1.3 s (measured 2.0 s, 0.2 s, 1.3 s)"),
+        ([None, None, 0.1], None, " (measured never, never, 0.1 s)"),
+    ],
+)
+def test_of_a_rate_that_was_late_the_one_in_the_middle_of_three_counts(
+    seconds: list[float | None], counts: float | None, told: str
+) -> None:
+    result = scenario.together([measured(one) for one in seconds])
+    assert result.recovery is not None
+    assert result.recovery.seconds == counts
+    assert result.ok == (counts is not None and counts <= 1)
+    assert (result.executions, result.completed) == (27, 27)
+    assert f"| {told} | 1 s |" in report.page(report.as_data([result], [], {"made_of": "", "seed": 5, "load": ""}))
+
+
+def test_what_breaks_while_a_rate_is_measured_again_stays_broken() -> None:
+    result = scenario.together([measured(2.0), measured(0.1, scenario.ALIVE), measured(0.2)])
+    assert {name for name, found in result.claims.items() if found} == {scenario.ALIVE}
+
+
 def test_what_is_run_again_takes_the_place_of_what_was_found_and_is_told() -> None:
     earlier = {
         "seed": 5,
@@ -382,6 +424,22 @@ def test_a_run_that_was_broken_off_goes_on_with_what_it_has_not_yet() -> None:
     assert data["violations"] == 1, "what was broken stays so"
     told = [(one["fault"], one["seed"]) for one in data["scenarios"]]
     assert told == [("1a", 5), ("none", 5), ("mixed", 5), ("none", 1005), ("mixed", 1005)]
+
+
+def test_what_is_broken_is_told_last_and_what_was_left_out_once_for_each_reason() -> None:
+    told = Console(record=True, width=160, file=io.StringIO())
+    broken = scenario.Result(number="1a", title="a kill", seed=5, claims={scenario.HIT: [f"no {n}" for n in range(7)]})
+    fault = FAULTS[0]
+    report.left_out(told, [(fault, "too long"), (replace(fault, number="4x"), "too long"), (fault, "no servers")])
+    report.table(told, [broken], [])
+    report.failures(told, [scenario.Result(number="2a", title="another", seed=6), broken])
+    lines = told.export_text().splitlines()
+    assert lines[:2] == [
+        f"NOT RUN {fault.number} 4x: 2 faults: too long",
+        f"NOT RUN {fault.number}: {fault.title}: no servers",
+    ]
+    assert [words.split()[0] for words in lines[-7:]] == ["1a", *["the"] * 6]
+    assert lines[-1].endswith(f"{scenario.HIT}: 2 more")
 
 
 def test_only_a_run_that_has_been_kept_can_go_on(tmp_path: Path) -> None:

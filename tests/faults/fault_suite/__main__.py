@@ -112,12 +112,16 @@ def main(
             results.append(result)
             _write(into, found())
         data = found()
+        report.left_out(console, not_run)
         report.table(console, results, not_run)
         if as_json:
             click.echo(json.dumps(data, indent=2))
         if page is not None:
             page.write_text(report.page(data))
         if data["violations"] if resume else any(not result.ok for result in results):
+            report.failures(console, results)
+            if earlier is not None and earlier["violations"]:
+                console.print(f"{earlier['violations']} violations were in {into} before", style="red", highlight=False)
             console.print(f"again: make faults SEED={seed}; the logs are kept in {KEPT}", style="red", highlight=False)
             sys.exit(1)
     console.print(f"no violation in {len(data['scenarios'])} scenarios; SEED={seed}", highlight=False)

@@ -12,6 +12,9 @@ from fault_suite.checker import INVARIANTS, summary
 from fault_suite.fault import FAULTS, Fault
 from fault_suite.scenario import ALIVE, FEW_CONNECTIONS, HIT, IN_TIME, OWN, Result
 
+#: Violations of one claim that are told in words.
+_SAMPLE = 5
+
 
 def line(result: Result) -> str:
     """One scenario, in a line."""
@@ -19,6 +22,8 @@ def line(result: Result) -> str:
     if result.recovery is not None:
         seconds = result.recovery.seconds
         back = f", back after {seconds:.1f} s" if seconds is not None else ", not back yet"
+        if result.recoveries:
+            back += f" ({_each(found.seconds for found in result.recoveries)})"
     strikes = "; ".join(evidence for _, evidence in result.strikes) if len(result.strikes) < 2 else ""
     many = f"{len(result.strikes)} strikes of {len({number for number, _ in result.strikes})} kinds"
     verdict = "ok" if result.ok else f"{result.violations} VIOLATIONS"
@@ -30,10 +35,17 @@ def tell(console: Console, result: Result) -> None:
     """A scenario as it ends, with its violations."""
     console.print(line(result), style=None if result.ok else "red", markup=False, highlight=False)
     for claim, violations in result.claims.items():
-        for violation in violations[:5]:
+        for violation in violations[:_SAMPLE]:
             console.print(f"        {claim}: {violation}", style="red", markup=False, highlight=False)
-        if len(violations) > 5:
-            console.print(f"        {claim}: {len(violations) - 5} more", style="red", markup=False, highlight=False)
+        if (more := len(violations) - _SAMPLE) > 0:
+            console.print(f"        {claim}: {more} more", style="red", markup=False, highlight=False)
+
+
+def failures(console: Console, results: Sequence[Result]) -> None:
+    """Once more what is broken, for the end: of a long output, some keep no more than that."""
+    for result in results:
+        if not result.ok:
+            tell(console, result)
 
 
 def table(console: Console, results: Sequence[Result], not_run: Sequence[tuple[Fault, str]]) -> None:
@@ -50,8 +62,17 @@ def table(console: Console, results: Sequence[Result], not_run: Sequence[tuple[F
     broken = {name: sum(len(result.claims.get(name, [])) for result in results) for name in _names(results)}
     for name, count in broken.items():
         console.print(f"{count:>4} violations of: {name}", style="red" if count else None, highlight=False)
+
+
+def left_out(console: Console, not_run: Sequence[tuple[Fault, str]]) -> None:
+    """What was not run, and why: reasons that several share are told once."""
+    reasons: dict[str, list[Fault]] = {}
     for fault, reason in not_run:
-        console.print(f"NOT RUN {fault.number} {fault.title}: {reason}", markup=False, highlight=False)
+        reasons.setdefault(reason, []).append(fault)
+    for reason, faults in reasons.items():
+        which = faults[0].title if len(faults) == 1 else f"{len(faults)} faults"
+        numbers = " ".join(fault.number for fault in faults)
+        console.print(f"NOT RUN {numbers}: {which}: {reason}", markup=False, highlight=False)
 
 
 def _figures(result: Result) -> tuple[str, ...]:
@@ -95,6 +116,7 @@ def _scenario(result: Result) -> dict[str, Any]:
         "rate_before": back.before if back else None,
         "rate_lowest": back.lowest if back else None,
         "recovery": back.seconds if back else None,
+        "recoveries": [found.seconds for found in result.recoveries],
         "target": result.target,
         "connections": result.connections,
         "seconds": round(result.seconds, 1),
@@ -170,7 +192,7 @@ def page(data: Mapping[str, Any]) -> str:
             violations,
             _whole(one["rate_before"]),
             _whole(one["rate_lowest"]),
-            "" if one["recovery"] is None else f"{one['recovery']:.1f} s",
+            _back(one),
             "" if one["target"] is None else f"{one['target']:g} s",
         )
         lines.append(f"| {one['fault']} {one['title']} | {evidence} | {' | '.join(map(str, figures))} |")
@@ -189,6 +211,17 @@ def _again(data: Mapping[str, Any]) -> str:
 
 def _kinds(strikes: Sequence[Mapping[str, str]]) -> str:
     return f"{len(strikes)} strikes: {' '.join(dict.fromkeys(strike['fault'] for strike in strikes))}"
+
+
+def _back(one: Mapping[str, Any]) -> str:
+    back = "" if one["recovery"] is None else f"{one['recovery']:.1f} s"
+    several = one.get("recoveries")
+    return f"{back} ({_each(several)})" if several else back
+
+
+def _each(recoveries: Iterable[float | None]) -> str:
+    """What was measured more than once; the one in the middle is what counts."""
+    return "measured " + ", ".join("never" if one is None else f"{one:.1f} s" for one in recoveries)
 
 
 def _whole(rate: float | None) -> str:

@@ -6,7 +6,8 @@ import random
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import inf
 
 from fault_suite import checker, postmortem, republished
 from fault_suite.fault import Broken, Fault, Missed, Strike
@@ -25,6 +26,8 @@ MUTANT_DRAIN = 15.0
 PAUSES = (0.5, 3.0)
 #: Executions that a minute of faults at random must have.
 LEAST = 500
+#: How often a rate is measured that was not back in time at first. Odd: one is in the middle.
+TIMES = 3
 #: Connections that one process of a worker may have.
 MOST_CONNECTIONS = 2
 #: In the place of a fault's number: several at random.
@@ -55,6 +58,8 @@ class Result:
     #: Violations, in words, of each claim.
     claims: dict[str, list[str]] = field(default_factory=dict)
     recovery: Recovery | None = None
+    #: Of a rate that was measured more than once: all that was found; `recovery` is the one in the middle.
+    recoveries: list[Recovery] = field(default_factory=list)
     target: float | None = None
     executions: int = 0
     completed: int = 0
@@ -73,7 +78,45 @@ class Result:
 
 
 def alone(stack: Stack, fault: Fault, seed: int, rate: float) -> Result:
-    """A fault by itself."""
+    """A fault by itself.
+
+    A rate that was not back in time is measured again, `TIMES` times in all, and the one in the middle counts: where a
+    second decides, a machine that others use as well is late now and then by itself. Everything else must hold each
+    time.
+    """
+    result = _alone(stack, fault, seed, rate)
+    if IN_TIME not in result.claims:
+        return result
+    return together([result, *(_alone(stack, fault, seed, rate) for _ in range(TIMES - 1))])
+
+
+def together(results: Sequence[Result]) -> Result:
+    """One result of several of the same fault. The rate is back when it was back in most of them; any other violation
+    of any of them stays."""
+    found = sorted((each for each in results if each.recovery is not None), key=_back)
+    middle = found[len(found) // 2]
+    claims: dict[str, list[str]] = {}
+    for each in results:
+        for claim, violations in each.claims.items():
+            if claim != IN_TIME:
+                claims.setdefault(claim, []).extend(violations)
+    claims[IN_TIME] = middle.claims.get(IN_TIME, [])
+    return replace(
+        middle,
+        claims=claims,
+        recoveries=[each.recovery for each in results if each.recovery is not None],
+        executions=sum(each.executions for each in results),
+        completed=sum(each.completed for each in results),
+        connections=max(each.connections for each in results),
+        seconds=sum(each.seconds for each in results),
+    )
+
+
+def _back(result: Result) -> float:
+    return inf if result.recovery is None or result.recovery.seconds is None else result.recovery.seconds
+
+
+def _alone(stack: Stack, fault: Fault, seed: int, rate: float) -> Result:
     result = Result(number=fault.number, title=fault.title, seed=seed, target=fault.target)
 
     def under_load(begin: float) -> None:
