@@ -17,6 +17,7 @@ from sqlalchemy import (
     Index,
     Integer,
     PrimaryKeyConstraint,
+    SmallInteger,
     Table,
     Text,
     Uuid,
@@ -289,6 +290,8 @@ probe = Table(
     Column("sends", Integer, nullable=False, server_default=text("0")),
     Column("sent_at", TIME),
     Column("consumed_at", TIME),
+    # How often it has come through its queue and left something behind.
+    Column("passes", SmallInteger, nullable=False, server_default=text("0")),
     Index("probe_queue", "queue", unique=True),
 )
 

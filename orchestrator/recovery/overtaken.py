@@ -1,4 +1,4 @@
-"""Overtaken steps: ready, unclaimed, and behind a probe that a worker has consumed. Their message was lost."""
+"""Overtaken steps: ready, unclaimed, and behind a probe that workers have consumed twice. Their message was lost."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def sweep(context: Context) -> int:
     if lost:
         logger.warning("messages were lost; their steps are published again", extra={"steps": len(lost)})
         advance_many(context.core, context.connection, lost)
+    probes.repeat(context.connection)
     for probe in probes.to_send(context.connection):
         context.core.publisher.probe(probe.id, probe.queue)
     probes.prepare(context.connection, context.core.settings.tenant, AGE)

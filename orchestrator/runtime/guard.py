@@ -8,6 +8,7 @@ inside the activity's own transaction, which a lost claim rolls back.
 from __future__ import annotations
 
 import logging
+import os
 import random
 import traceback
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from billiard.common import terminate_handler_fired
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
@@ -109,7 +111,8 @@ def perform(attempt: Attempt, registry: Registry, link: Link, settle: Settle) ->
 def _perform(attempt: Attempt, activity: Activity, link: Link, settle: Settle) -> Ended:
     try:
         output = _call(attempt, activity, attempt.context)
-    except (Exception, AttemptInterrupted) as error:
+    except BaseException as error:
+        go_if_told(error)
         return classify(error)
     try:
         return link.settle(attempt.held, lambda connection: settle(connection, output), SUCCEEDED)
@@ -143,10 +146,9 @@ def _perform_in_transaction(attempt: Attempt, activity: Activity, link: Link, se
             return settled
         except Fenced:
             return None
-        except AttemptInterrupted as raised:
-            return classify(raised)
-        except Exception as raised:
-            error = _undone(raised)
+        except BaseException as raised:
+            go_if_told(raised)
+            error = _undone(raised) if isinstance(raised, Exception) else None
             if error is None:
                 return classify(raised)
         status = link.call(lost_replies.standing, attempt.held)
@@ -154,6 +156,17 @@ def _perform_in_transaction(attempt: Attempt, activity: Activity, link: Link, se
             return Recovered() if status == StepStatus.SUCCEEDED else None
     assert error is not None
     return classify(error)
+
+
+def go_if_told(error: BaseException) -> None:
+    """Raise SystemExit if a signal has told this process to end: what the attempt raises then is no outcome of its own,
+    and its claim is given back by whoever sees the process end.
+
+    Else also what is no Exception (`sys.exit`, a cancelled asyncio task) is how the activity has ended: let through, it
+    would end the process, or be swallowed by a pool of threads, and the claim stay.
+    """
+    if terminate_handler_fired():
+        raise SystemExit(os.EX_TEMPFAIL) from error
 
 
 def _undone(raised: BaseException) -> DBAPIError | None:

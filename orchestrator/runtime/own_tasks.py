@@ -14,6 +14,7 @@ from orchestrator.dispatch.own_task import HEADER, REFUSED_TASK, REVOKED, UNINIT
 from orchestrator.engine.mend import fail_attempt
 from orchestrator.ledger import database, lost_replies
 from orchestrator.model.outcome import Failure, classes_of
+from orchestrator.runtime.holding import holding
 from orchestrator.runtime.message import Message
 from orchestrator.runtime.task_steps import RefusedStep
 from orchestrator.runtime.task_tracer import stand_before
@@ -84,12 +85,9 @@ def register(app: Celery, worker: Callable[[], Worker]) -> None:
 def settle_refused(worker: Worker, step: StepRef, reason: str) -> None:
     """Settle a step that is ready, if it still is, as an attempt that failed."""
     message = Message(execution_id=step.execution_id, definition_id=step.definition_id, head=step.path)
-    link = worker.link()
-    try:
+    with holding(worker) as link:
         graph = link.call(lambda connection: worker.core.graphs.get(connection, step.definition_id))
         RefusedStep(worker, link, graph, message, _FAILURES.get(reason, _FAILURES[UNINITIALISED])).work()
-    finally:
-        link.close()
 
 
 def settle_killed(worker: Worker, step: StepRef, pid: int, limit: float) -> None:

@@ -32,6 +32,7 @@ from orchestrator.dispatch.own_task import HEADER, StepRef
 from orchestrator.errors import AttemptInterrupted, AttemptTimedOut
 from orchestrator.model.outcome import Failure
 from orchestrator.runtime import guard
+from orchestrator.runtime.holding import holding
 from orchestrator.runtime.message import Message
 from orchestrator.runtime.task_steps import Again, Arguments, Returned, TaskStep
 from orchestrator.runtime.worker import Worker
@@ -63,14 +64,11 @@ class StepTracer:
     def _work(self, step: StepRef, request: dict[str, Any]) -> Any:
         worker = self._worker()
         message = Message(execution_id=step.execution_id, definition_id=step.definition_id, head=step.path)
-        link = worker.link()
-        try:
+        with holding(worker) as link:
             graph = link.call(lambda connection: worker.core.graphs.get(connection, step.definition_id))
             with _soft_limit_waits() as soft_limit:
                 call = TracedCall(task=self._task, tracer=self._tracer, request=request, soft_limit=soft_limit)
                 TaskStep(worker, link, graph, message, call, limit=_hard_limit(self._task, request)).work()
-        finally:
-            link.close()
         return call.report if call.report is not None else _nothing_to_do()
 
 
@@ -109,6 +107,11 @@ class TracedCall:
                 told = TimeLimitExceeded(context.timeout) if late else TaskRevokedError(str(error))
                 self.report = self._failed(request, told)
                 return guard.classify(error)
+        except BaseException as error:
+            guard.go_if_told(error)
+            # Of a task that has failed by SystemExit Celery ends the whole worker.
+            self.report = self._failed(request, RuntimeError(f"{type(error).__name__}: {error}"))
+            return guard.classify(error)
         finally:
             _present.reset(token)
         return self._told()

@@ -18,6 +18,7 @@ from orchestrator.engine.mend import end_of_header
 from orchestrator.ledger import database
 from orchestrator.model.identity import undone_path
 from orchestrator.runtime.backend import LedgerBackend
+from orchestrator.runtime.holding import holding
 from orchestrator.runtime.message import Message
 from orchestrator.runtime.segment import Segment
 from orchestrator.runtime.undo import undo
@@ -86,15 +87,12 @@ def register(app: Celery, worker: Callable[[], Worker]) -> None:
 
 def work(worker: Worker, message: Message) -> tuple[bool, bool]:
     """Work on a segment: whether its canvas goes on, and whether there was nothing to do but that."""
-    link = worker.link()
-    try:
+    with holding(worker) as link:
         graph = link.call(lambda connection: worker.core.graphs.get(connection, message.definition_id))
         if undone_path(message.head) is not None:
             return undo(worker, link, graph, message), False
         segment = Segment(worker, link, graph, message)
         return segment.work(), segment.found_done
-    finally:
-        link.close()
 
 
 def work_on_bundle(worker: Worker, message: Message, others: Sequence[str]) -> None:

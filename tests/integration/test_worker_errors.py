@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 from nodes.process_nodes import WorkerNode
@@ -234,6 +234,68 @@ def test_the_sweep_fails_what_a_buried_node_holds_once_too_often(site: Site, wor
     (attempt,) = handle.attempts("work")
     assert error_of(attempt) == ("system", "WorkerLost")
     assert attempt.node == "lost"
+    settled_once(site, handle)
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("leaves", "SystemExit"),
+        ("leaves", "CancelledError"),
+        ("leaves-thread", "SystemExit"),
+        ("leaves-thread", "CancelledError"),
+        ("leaves-transaction", "SystemExit"),
+        ("leaves-loop", "CancelledError"),
+        ("leaves-task", "SystemExit"),
+    ],
+)
+def test_an_activity_that_would_end_its_process_fails_as_any_other(
+    site: Site, worker: WorkerNode, name: str, error: str
+) -> None:
+    handle = site.start(name, {"error": error})
+    failed(handle)
+    assert ends(handle) == ["failed"]
+    assert error_of(handle.attempts()[0]) == ("system", error)
+    assert site.start("leaves-not").result(30) == 1
+    assert worker.alive
+    settled_once(site, handle)
+
+
+# Failures that cannot be written.
+
+#: Raises for a while as a step of this path is to be failed: with what no statement is sent again for.
+REFUSE = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not now'; END $$;
+CREATE TRIGGER refuse BEFORE UPDATE ON orchestrator.step FOR EACH ROW
+WHEN (NEW.path IN ('hard', 'undo:hard') AND NEW.status = 'failed' AND NEW.attempt < 3) EXECUTE FUNCTION refuse()
+"""
+
+
+@pytest.fixture(scope="module")
+def refusing(site: Site) -> Iterator[None]:
+    """A ledger that will not have the first two failures of a step whose path is `hard`."""
+    site.execute(REFUSE)
+    yield
+    site.execute("DROP TRIGGER refuse ON orchestrator.step; DROP FUNCTION refuse()")
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "status"),
+    [
+        ("hard-step", "hard", "failed"),
+        ("hard-thread", "hard", "failed"),
+        ("hard-task", "hard", "failed"),
+        ("hard-undo", "undo:hard", "compensation_failed"),
+    ],
+)
+@pytest.mark.usefixtures("refusing")
+def test_a_step_whose_failure_cannot_be_written_is_given_back_and_not_kept_by_who_lives_on(
+    site: Site, worker: WorkerNode, name: str, path: str, status: str
+) -> None:
+    handle = site.start(name)
+    failed(handle, status)
+    assert ends(handle, path) == ["released", "released", "failed"]
+    assert worker.alive
     settled_once(site, handle)
 
 

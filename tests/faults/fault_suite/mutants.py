@@ -144,7 +144,7 @@ def _own_clock() -> None:
 @mutant("takes a backlog for lost", fault="10a", caught_by="only this fault")
 def _no_probe() -> None:
     probed = """SELECT id, queue, horizon FROM orchestrator.probe
-    WHERE consumed_at < clock_timestamp() - interval '1 second' FOR UPDATE SKIP LOCKED"""
+    WHERE passes > 0 AND consumed_at < clock_timestamp() - interval '1 second' FOR UPDATE SKIP LOCKED"""
     old = """SELECT CAST(-1 AS bigint) AS id, queue, pg_current_snapshot() AS horizon FROM (
         SELECT DISTINCT queue FROM orchestrator.step
         WHERE status = 'ready' AND ready_at < clock_timestamp() - interval '2 seconds') q"""

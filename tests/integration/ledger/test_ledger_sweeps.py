@@ -29,6 +29,15 @@ def sent(ledger: Ledger, queue: str) -> list[int]:
     return [probe.id for probe in ledger.do(probes.to_send) if probe.queue == queue]
 
 
+def consumed(ledger: Ledger, queue: str) -> int:
+    """Consume the probe of a queue twice, as it is sent; its last id."""
+    for _ in range(2):
+        ledger.do(probes.repeat)
+        [probe] = sent(ledger, queue)
+        ledger.do(probes.consume, probe)
+    return probe
+
+
 def overtaken(ledger: Ledger) -> list[tuple[str, str]]:
     return ledger.do(probes.overtaken, 100)
 
@@ -46,9 +55,8 @@ def test_only_what_was_ready_before_the_probe_and_still_is_was_lost(ledger: Ledg
         late.commit()
     behind = onto(ledger, ledger.start({"behind": ()}), queue)
     age_probe(ledger, queue, "created_at", 1)
-    [probe] = sent(ledger, queue)
     assert overtaken(ledger) == [], "not consumed"
-    ledger.do(probes.consume, probe)
+    consumed(ledger, queue)
     assert overtaken(ledger) == [], "what the probe overtook may be in the worker's hands for a second"
     ledger.claim(lost, "taken")
     ledger.sql("UPDATE orchestrator.step SET halt = true WHERE execution_id = :e AND path = 'halted'", e=lost.id)
@@ -82,12 +90,48 @@ def test_a_republished_step_needs_a_new_probe_before_it_is_published_again(ledge
     for _ in range(2):
         ledger.do(probes.prepare, "default", 0)
         age_probe(ledger, queue, "created_at", 1)
-        [probe] = sent(ledger, queue)
-        ledger.do(probes.consume, probe)
+        probe = consumed(ledger, queue)
         age_probe(ledger, queue, "consumed_at", 2)
         assert overtaken(ledger) == [(begun.id, "one")]
         ledger.do(probes.consume, probe)
         assert overtaken(ledger) == [], "a late or doubled probe tells nothing"
+
+
+def test_what_is_published_behind_a_probe_is_not_lost(ledger: Ledger) -> None:
+    """Many that were started at once are published for seconds, and a queue of RabbitMQ's keeps its order."""
+    queue = "order"
+    late = onto(ledger, ledger.start({"late": ()}), queue)
+    ledger.do(probes.prepare, "default", 0)
+    age_probe(ledger, queue, "created_at", 1)
+    [first] = sent(ledger, queue)
+    ledger.do(probes.consume, first)
+    age_probe(ledger, queue, "consumed_at", 60)
+    assert overtaken(ledger) == [], "its message may be on its way behind the probe"
+    race([lambda: ledger.do(probes.repeat)] * 4)
+    again = race([lambda: sent(ledger, queue)] * 4)
+    [second] = [found for row in again for found in row]
+    ledger.do(probes.consume, first)
+    age_probe(ledger, queue, "consumed_at", 60)
+    assert overtaken(ledger) == [], "the first one's message has come twice"
+    ledger.claim(late, "late")
+    ledger.do(probes.consume, second)
+    age_probe(ledger, queue, "consumed_at", 60)
+    assert overtaken(ledger) == []
+    assert ledger.sql("SELECT count(*) FROM orchestrator.probe WHERE queue = :q", q=queue) == [(0,)]
+
+
+def test_a_probe_that_leaves_nothing_behind_is_not_sent_once_more(ledger: Ledger) -> None:
+    queue = "swept"
+    begun = onto(ledger, ledger.start({"one": (), "held": ()}), queue)
+    ledger.do(probes.prepare, "default", 0)
+    age_probe(ledger, queue, "created_at", 1)
+    [probe] = sent(ledger, queue)
+    ledger.do(probes.consume, probe)
+    ledger.claim(begun, "one")
+    ledger.claim(begun, "held")
+    onto(ledger, ledger.start({"newer": ()}), queue)
+    ledger.do(probes.repeat)
+    assert ledger.sql("SELECT count(*) FROM orchestrator.probe WHERE queue = :q", q=queue) == [(0,)]
 
 
 def test_a_retry_becomes_ready_once_and_not_before_its_time(ledger: Ledger) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import sys
 from typing import Any
 
 from celery import shared_task
@@ -92,6 +94,35 @@ def act(ctx: StepContext, plan: list[str]) -> int:
     if what == "err":
         raise TransientError("as planned")
     return ctx.attempt
+
+
+#: What lets nobody catch it that catches exceptions.
+LEAVING: dict[str, type[BaseException]] = {"SystemExit": SystemExit, "CancelledError": asyncio.CancelledError}
+
+
+@activity
+def leave(ctx: StepContext, error: str) -> None:
+    """End as a library may that was made for a command line, or for one loop."""
+    witness.present().note(ctx)
+    raise LEAVING[error]("no more")
+
+
+@activity(transactional=True)
+def leave_in_transaction(ctx: StepContext) -> None:
+    """The same in the ledger's transaction."""
+    sys.exit("no more")
+
+
+@activity
+async def leave_loop(ctx: StepContext) -> None:
+    """The same as a coroutine."""
+    raise asyncio.CancelledError("no more")
+
+
+@shared_task(name="erring.leave_task")
+def leave_task() -> None:
+    """The same as a task of the application's own."""
+    sys.exit("no more")
 
 
 @shared_task(name="erring.flood")
@@ -197,3 +228,26 @@ killer_block = workflow(
 )
 #: For steps that tests claim themselves.
 unconsumed = workflow("unconsumed", step("first", echo, compensation=echo), step("work", echo, queue="nobody"))
+
+# Steps whose failure the ledger will not have, as a test's trigger says: by their path.
+
+ONCE = RetryPolicy(max_attempts=1)
+hard_step = workflow("hard-step", step("hard", err, FLOOD, retry=ONCE))
+hard_thread = workflow("hard-thread", step("hard", err, FLOOD, retry=ONCE, queue="threads"))
+hard_task = workflow("hard-task", task("hard", flood, retry=ONCE))
+hard_undo = workflow(
+    "hard-undo",
+    step("hard", echo, compensation=compensation(err, FLOOD, retry=ONCE)),
+    step("fails", err, FLOOD, retry=ONCE),
+)
+
+# Steps that end as if the process did.
+
+leaves = workflow("leaves", step("work", leave, {"error": "{{ input.error }}"}, retry=ONCE))
+leaves_thread = workflow(
+    "leaves-thread", step("work", leave, {"error": "{{ input.error }}"}, retry=ONCE, queue="threads")
+)
+leaves_transaction = workflow("leaves-transaction", step("work", leave_in_transaction, retry=ONCE))
+leaves_loop = workflow("leaves-loop", step("work", leave_loop, retry=ONCE))
+leaves_not = workflow("leaves-not", step("work", act, {"plan": ["go on"]}), output="{{ steps.work.output }}")
+leaves_task = workflow("leaves-task", task("work", leave_task, retry=ONCE))
