@@ -340,6 +340,7 @@ def part(*undone: str, handled_at: float = 9.0, late: str | None = None) -> Foun
 @pytest.mark.parametrize(
     ("found", "name"),
     [
+        (part(), "compensations in reverse order, all of them"),
         (part("part[0].two"), "compensations in reverse order, all of them"),
         (part("part[0].one", "part[0].two"), "compensations in reverse order, all of them"),
         (part("part[0].two", "part[0].one", "before"), "compensations in reverse order, all of them"),
@@ -362,6 +363,9 @@ def found(number: str, seed: int, claim: str | None = None) -> dict[str, object]
     result.claims = {claim: ["broken"]} if claim else {}
     (data,) = report.as_data([result], [], {})["scenarios"]
     return dict(data)
+
+
+MADE = {"made_of": "servers", "seed": 5, "load": "14 executions/s", "command": "make faults-matrix"}
 
 
 def measured(seconds: float | None, claim: str | None = None) -> scenario.Result:
@@ -389,7 +393,7 @@ def test_of_a_rate_that_was_late_the_one_in_the_middle_of_three_counts(
     assert result.recovery.seconds == counts
     assert result.ok == (counts is not None and counts <= 1)
     assert (result.executions, result.completed) == (27, 27)
-    assert f"| {told} | 1 s |" in report.page(report.as_data([result], [], {"made_of": "", "seed": 5, "load": ""}))
+    assert f"| {told} | 1 s |" in report.page(report.as_data([result], [], MADE))
 
 
 def test_what_breaks_while_a_rate_is_measured_again_stays_broken() -> None:
@@ -398,10 +402,7 @@ def test_what_breaks_while_a_rate_is_measured_again_stays_broken() -> None:
 
 
 def test_what_is_run_again_takes_the_place_of_what_was_found_and_is_told() -> None:
-    earlier = {
-        "seed": 5,
-        "made_of": "servers",
-        "load": "14 executions/s",
+    earlier = MADE | {
         "violations": 1,
         "scenarios": [found("1a", 5), found("4a", 6, scenario.HIT), found("mixed", 5)],
         "not_run": [{"fault": "10b", "title": "a backlog", "reason": "left out"}],
@@ -444,7 +445,7 @@ def test_what_is_broken_is_told_last_and_what_was_left_out_once_for_each_reason(
 
 def test_only_a_run_that_has_been_kept_can_go_on(tmp_path: Path) -> None:
     kept = tmp_path / "kept.json"
-    kept.write_text(json.dumps({"seed": 5, "made_of": "clay", "load": "14 executions/s", "scenarios": []}))
+    kept.write_text(json.dumps(MADE | {"made_of": "clay", "scenarios": []}))
     for words, complaint in (
         (["--resume"], "--resume needs --into FILE"),
         (["--resume", "--into", str(kept), "--seed", "6"], "holds a run of seed 5"),

@@ -84,7 +84,7 @@ def main(
             reason = fault.why_not(choice)
             click.echo(f"{fault.number:>4}  {fault.title}" + (f"  NOT RUN: {reason}" if reason else ""))
         return
-    made = {"made_of": _made_of(choice), "load": f"{rate:g} executions/s"}
+    made = {"made_of": _made_of(choice), "load": f"{rate:g} executions/s", "command": _command(choice)}
     if resume and amend is not None:
         raise click.UsageError("--resume goes on with a run, and --amend puts one in the place of another: choose one")
     earlier = _earlier(into, seed, made) if resume else None
@@ -202,6 +202,12 @@ def _chosen(choice: Choice, wanted: str | None, most: Tier) -> tuple[list[Fault]
         else:
             run.append(fault)
     return run, not_run
+
+
+def _command(choice: Choice) -> str:
+    """What makes the whole matrix with the same servers."""
+    broker = "" if choice.broker == "redis" else f"BROKER={choice.broker} "
+    return f"{broker}{'POOLER=1 ' if choice.pooler else ''}make faults-matrix"
 
 
 def _made_of(choice: Choice) -> str:

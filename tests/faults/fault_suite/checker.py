@@ -280,7 +280,7 @@ def _undone_in_reverse(evidence: Evidence) -> Violations:
         if undone != [path for path in reversed(done) if path in undone]:
             yield f"{found.definition} {found.id}: {done} were undone as {undone}"
         inner, _ = PARTS.get(found.definition, ("", ""))
-        part = [path for path in done if path.startswith(inner)] if undone and inner else []
+        part = [path for path in done if inner and path.startswith(inner)]
         if set(undone) != set(done if found.status == "compensated" else part):
             yield f"{found.definition} {found.id}: of {part or done} only {undone} were undone"
 

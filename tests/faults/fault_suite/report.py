@@ -169,12 +169,12 @@ _COLUMNS = (
 
 
 def page(data: Mapping[str, Any]) -> str:
-    """docs/crash-matrix.md."""
+    """docs/crash-matrix.md, or that of another broker."""
     lines = [
         "# Crash matrix",
         "",
-        "What the fault suite found; `make faults-matrix` writes this page. How it is done, and how to read it, is in",
-        "[faults.md](faults.md).",
+        f"What the fault suite found; `{data['command']}` writes this page. How it is done, and how to",
+        "read it, is in [faults.md](faults.md).",
         "",
         f"- made of: {data['made_of']}",
         f"- seed {data['seed']}, {data['load']}{_again(data)}",

@@ -225,8 +225,7 @@ ENDS = {
     "patient": {"succeeded"},
     "queued": {"succeeded"},
 }
-#: What goes back by itself while the rest goes on: what its paths begin with, and the step that begins then. A worker
-#: of a release that did not know of it leaves all of it as it is.
+#: What goes back by itself while the rest goes on: what its paths begin with, and the step that begins then.
 PARTS = {"partly": ("part[", "instead")}
 #: Which step is a join, and of what.
 JOINS = {"fan": ("join", tuple(f"part_{n}" for n in range(4)))}
