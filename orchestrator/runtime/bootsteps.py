@@ -21,6 +21,7 @@ from orchestrator.dispatch.brokers import speaks_amqp
 from orchestrator.ledger import owners
 from orchestrator.runtime.farewell import await_children
 from orchestrator.runtime.node import NodeLife, Surroundings
+from orchestrator.runtime.owner import Node
 from orchestrator.runtime.watch import Watch
 from orchestrator.runtime.worker import Worker
 
@@ -63,6 +64,7 @@ def install(
             self._life = parent.orchestrator_life = _life(worker(), parent, _surroundings(app, parent))
             self._life.start()
             await_children(getattr(parent.pool, "_pool", None))
+            _drain_first(parent, worker().node)
             # Both come after the pool has ended, so nothing is held any more, or never will be: the signal after a
             # warm shutdown, the exit after a cold one. Steps are stopped too early for that.
             signals.worker_shutdown.connect(lambda **_: self._goodbye(), weak=False)
@@ -148,6 +150,22 @@ class LostConnection(bootsteps.StartStopStep):
         lost = parent.connection is None or not parent.connection.connected
         if lost and events is not None and speaks_amqp(events.connection):
             events.connection.collect()
+
+
+def _drain_first(parent: Any, node: Node) -> None:
+    """Have the node drain at the beginning of a cold shutdown.
+
+    Celery tells of one (`worker_shutting_down`) only once it has waited for `worker_soft_shutdown_timeout` and ended
+    the pool: until then segments would go on with their next steps, and each child that is ended would count as a
+    death.
+    """
+    wait = parent.wait_for_soft_shutdown
+
+    def drain_and_wait() -> None:
+        node.drain()
+        wait()
+
+    parent.wait_for_soft_shutdown = drain_and_wait
 
 
 def _life(worker: Worker, parent: Any, around: Surroundings) -> NodeLife:

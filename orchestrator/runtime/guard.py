@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from billiard.common import terminate_handler_fired
+from celery.exceptions import WorkerShutdown, WorkerTerminate
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
@@ -159,14 +160,18 @@ def _perform_in_transaction(attempt: Attempt, activity: Activity, link: Link, se
 
 
 def go_if_told(error: BaseException) -> None:
-    """Raise SystemExit if a signal has told this process to end: what the attempt raises then is no outcome of its own,
-    and its claim is given back by whoever sees the process end.
+    """Raise SystemExit on if a signal has told this process to end: billiard's handler in a pool's child, Celery's in a
+    solo pool. What the attempt raises then is no outcome of its own, and its claim is given back by whoever sees the
+    process end.
 
-    Else also what is no Exception (`sys.exit`, a cancelled asyncio task) is how the activity has ended: let through, it
+    All else is how the attempt has ended, an activity's `sys.exit` and a cancelled asyncio task too: let through, that
     would end the process, or be swallowed by a pool of threads, and the claim stay.
     """
+    if isinstance(error, WorkerShutdown | WorkerTerminate):
+        raise error
     if terminate_handler_fired():
-        raise SystemExit(os.EX_TEMPFAIL) from error
+        # Or else what it raised as it cleaned up.
+        raise error if isinstance(error, SystemExit) else SystemExit(os.EX_TEMPFAIL) from error
 
 
 def _undone(raised: BaseException) -> DBAPIError | None:

@@ -55,6 +55,36 @@ def test_a_step_whose_process_is_killed_runs_again_at_once(site: Site, pair: tup
     assert all(node.alive for node in pair)
 
 
+def test_a_process_that_is_told_to_end_in_an_activity_has_its_step_given_back(
+    site: Site, pair: tuple[WorkerNode, WorkerNode]
+) -> None:
+    """The signal comes out of the activity as SystemExit, which is no outcome of the step's."""
+    handle = site.start("held", {"attempts": 1})
+    os.kill(site.call(handle, "work").pid, signal.SIGTERM)
+    site.call(handle, "work", attempt=2)
+    assert handle.result(10) == 7
+    settled_once(site, handle)
+    assert [event["attempt"] for event in site.events(handle, "step_released")] == [1]
+    assert site.step(handle, "work")["failures"] == 0
+    assert all(node.alive for node in pair)
+
+
+def test_a_worker_that_is_told_to_end_at_once_gives_back_what_it_is_at(
+    site: Site, pair: tuple[WorkerNode, WorkerNode]
+) -> None:
+    handle = site.start("held", {"attempts": 1})
+    told, other = holder(pair, site.call(handle, "work"))
+    told.container.kill("SIGQUIT")
+    again = site.call(handle, "work", attempt=2, within=SOON)
+    assert other.owns(again.pid)
+    assert handle.result(10) == 7
+    settled_once(site, handle)
+    counted = site.execute("SELECT failures, crashes FROM orchestrator.step WHERE execution_id = :id", id=handle.id)
+    assert counted == [(0, 0)] * 2, "nobody's fault"
+    eventually(lambda: not told.alive, "it has ended")
+    told.restart()
+
+
 def test_a_death_after_the_broker_was_away_is_noticed_as_soon(site: Site, pair: tuple[WorkerNode, WorkerNode]) -> None:
     """With each connection that is lost Celery forgets its timers, and hooks its own functions into the pool anew."""
     site.servers.broker.restart()
