@@ -17,6 +17,14 @@ _lock = threading.Lock()
 _loops: dict[int, asyncio.AbstractEventLoop] = {}
 
 
+class _Left(Exception):
+    """Carries what a coroutine has raised that would end its loop."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 def call(coroutine: Coroutine[Any, Any, R], timeout: float | None) -> R:
     """The coroutine's result; TimeoutError after so many seconds, the coroutine cancelled.
 
@@ -26,6 +34,8 @@ def call(coroutine: Coroutine[Any, Any, R], timeout: float | None) -> R:
     future = asyncio.run_coroutine_threadsafe(_bounded(coroutine, timeout, ended), _loop())
     try:
         return future.result()
+    except _Left as left:
+        raise left.error from None
     except BaseException:
         if future.cancel():
             ended.wait(CLEANUP)
@@ -36,6 +46,9 @@ async def _bounded(coroutine: Coroutine[Any, Any, R], timeout: float | None, end
     try:
         async with asyncio.timeout(timeout):
             return await coroutine
+    except (SystemExit, KeyboardInterrupt) as error:
+        # Out of a task they end the loop, and whoever waits for the task hears nothing.
+        raise _Left(error) from error
     finally:
         ended.set()
 

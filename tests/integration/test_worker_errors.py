@@ -246,6 +246,7 @@ def test_the_sweep_fails_what_a_buried_node_holds_once_too_often(site: Site, wor
         ("leaves-thread", "CancelledError"),
         ("leaves-transaction", "SystemExit"),
         ("leaves-loop", "CancelledError"),
+        ("leaves-loop", "SystemExit"),
         ("leaves-task", "SystemExit"),
     ],
 )

@@ -114,9 +114,9 @@ def leave_in_transaction(ctx: StepContext) -> None:
 
 
 @activity
-async def leave_loop(ctx: StepContext) -> None:
+async def leave_loop(ctx: StepContext, error: str) -> None:
     """The same as a coroutine."""
-    raise asyncio.CancelledError("no more")
+    raise LEAVING[error]("no more")
 
 
 @shared_task(name="erring.leave_task")
@@ -248,6 +248,6 @@ leaves_thread = workflow(
     "leaves-thread", step("work", leave, {"error": "{{ input.error }}"}, retry=ONCE, queue="threads")
 )
 leaves_transaction = workflow("leaves-transaction", step("work", leave_in_transaction, retry=ONCE))
-leaves_loop = workflow("leaves-loop", step("work", leave_loop, retry=ONCE))
+leaves_loop = workflow("leaves-loop", step("work", leave_loop, {"error": "{{ input.error }}"}, retry=ONCE))
 leaves_not = workflow("leaves-not", step("work", act, {"plan": ["go on"]}), output="{{ steps.work.output }}")
 leaves_task = workflow("leaves-task", task("work", leave_task, retry=ONCE))
