@@ -32,7 +32,12 @@ def holding(worker: Worker) -> Iterator[Link]:
         released = link.call(owners.release, owner, max_crashes=most)
         if released:
             logger.exception("claims are given back after a failure", extra={"owner": owner, "steps": len(released)})
-            link.call(lambda connection: publish_released(worker.core, connection, released))
+            try:
+                link.call(lambda connection: publish_released(worker.core, connection, released))
+            except Exception:
+                # A step that cannot be failed either: somebody else may, once the ledger lets them.
+                link.call(owners.release, owner)
+                raise
         raise
     finally:
         link.close()

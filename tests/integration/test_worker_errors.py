@@ -10,7 +10,7 @@ from nodes.process_nodes import WorkerNode
 from nodes.site import Pool, Site, settled_once
 from nodes.waiting import eventually
 
-from orchestrator import AttemptRecord, ExecutionFailed, ExecutionHandle
+from orchestrator import AttemptRecord, ExecutionFailed, ExecutionHandle, Settings
 from orchestrator.cli import call
 from orchestrator.ledger import claims, owners
 
@@ -264,18 +264,19 @@ def test_an_activity_that_would_end_its_process_fails_as_any_other(
 
 # Failures that cannot be written.
 
-#: Raises for a while as a step of this path is to be failed: with what no statement is sent again for.
+#: Raises as a step of this path is to be failed before that many attempts: with what no statement is sent again for.
 REFUSE = """
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not now'; END $$;
 CREATE TRIGGER refuse BEFORE UPDATE ON orchestrator.step FOR EACH ROW
-WHEN (NEW.path IN ('hard', 'undo:hard') AND NEW.status = 'failed' AND NEW.attempt < 3) EXECUTE FUNCTION refuse()
+WHEN (NEW.path IN ('hard', 'undo:hard') AND NEW.status = 'failed' AND NEW.attempt < {attempt})
+EXECUTE FUNCTION refuse()
 """
 
 
-@pytest.fixture(scope="module")
-def refusing(site: Site) -> Iterator[None]:
-    """A ledger that will not have the first two failures of a step whose path is `hard`."""
-    site.execute(REFUSE)
+@pytest.fixture
+def refusing(site: Site, request: pytest.FixtureRequest) -> Iterator[None]:
+    """A ledger that will not have a failure of a step whose path is `hard` before its third attempt, or another."""
+    site.execute(REFUSE.format(attempt=getattr(request, "param", 3)))
     yield
     site.execute("DROP TRIGGER refuse ON orchestrator.step; DROP FUNCTION refuse()")
 
@@ -296,6 +297,19 @@ def test_a_step_whose_failure_cannot_be_written_is_given_back_and_not_kept_by_wh
     handle = site.start(name)
     failed(handle, status)
     assert ends(handle, path) == ["released", "released", "failed"]
+    assert worker.alive
+    settled_once(site, handle)
+
+
+@pytest.mark.parametrize("refusing", [5], indirect=True)
+@pytest.mark.usefixtures("refusing")
+def test_a_step_that_cannot_be_failed_either_when_it_has_killed_too_many_is_still_given_back(
+    site: Site, worker: WorkerNode
+) -> None:
+    assert Settings().max_crashes < 5
+    handle = site.start("hard-step")
+    failed(handle)
+    assert ends(handle, "hard") == [*["released"] * 4, "failed"]
     assert worker.alive
     settled_once(site, handle)
 

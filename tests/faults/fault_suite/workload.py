@@ -203,9 +203,13 @@ poison = workflow("poison", step("kills", kill_worker), step("never", note))
 
 patient = workflow("patient", step("first", note), step("elsewhere", note, queue="elsewhere"), retry=_PATIENT)
 
-#: Two queues, so that no two executions share a message; and time enough to wait behind 50,000 others.
+#: Two queues, so that no two executions share a message, and neither that of the load, which would wait behind 50,000
+#: messages where the broker keeps their order; and time enough to wait behind 50,000 others.
 queued = workflow(
-    "queued", step("slowly", note, {"seconds": 0.002}, queue="slow"), step("after", note), timeout=2 * 3600
+    "queued",
+    step("slowly", note, {"seconds": 0.002}, queue="slow"),
+    step("after", note, queue="behind"),
+    timeout=2 * 3600,
 )
 
 #: What an execution of each must end as, if nothing but faults comes in its way.
