@@ -361,7 +361,7 @@ def test_a_part_that_does_not_go_back_as_a_unit_is_noticed(found: Found, name: s
 def found(number: str, seed: int, claim: str | None = None) -> dict[str, object]:
     result = scenario.Result(number=number, title=f"fault {number}", seed=seed)
     result.claims = {claim: ["broken"]} if claim else {}
-    (data,) = report.as_data([result], [], {})["scenarios"]
+    (data,) = report.as_data([result], [], {}, "abc")["scenarios"]
     return dict(data)
 
 
@@ -393,7 +393,16 @@ def test_of_a_rate_that_was_late_the_one_in_the_middle_of_three_counts(
     assert result.recovery.seconds == counts
     assert result.ok == (counts is not None and counts <= 1)
     assert (result.executions, result.completed) == (27, 27)
-    assert f"| {told} | 1 s |" in report.page(report.as_data([result], [], MADE))
+    assert f"| {told} | 1 s |" in report.page(report.as_data([result], [], MADE, "abc"))
+
+
+def test_a_page_tells_each_claim_of_each_fault() -> None:
+    whole, broken = found("1a", 5), found("4a", 6, scenario.HIT) | {"commit": "def"}
+    told = report.page(MADE | {"violations": 1, "scenarios": [whole, broken], "not_run": []})
+    number = len(INVARIANTS) + 1
+    assert f"{number}. {scenario.HIT}" in told
+    assert f"| 4a |{'  |' * (number - 1)} 1 |" in told
+    assert "- commit abc, def" in told
 
 
 def test_what_breaks_while_a_rate_is_measured_again_stays_broken() -> None:

@@ -40,27 +40,7 @@ def test_a_long_segment_does_not_starve_others(site: Site, worker: WorkerNode) -
 def test_a_worker_that_is_told_to_stop_ends_its_step_and_leaves_the_rest_to_others(
     site: Site, worker: WorkerNode
 ) -> None:
-    handle = site.start("fused")
-    site.call(handle, "first")
-    worker.container.kill("SIGTERM")
-    worker.wait_for_log("Warm shutdown", timeout=10)
-    left = worker.children()
-    site.open(handle)
-    assert worker.wait_ended(20) == 0
-    done = site.steps(handle)
-    assert done == {"first": "succeeded", "step_00": "ready"}, "it gave way at the next step"
-    staying = site.worker(Pool(name="staying", concurrency=1))
-    try:
-        assert handle.result(30) == 19
-        calls = site.witness.calls(handle.id)
-        assert [call.path for call in calls] == ["first", *(f"step_{n:02}" for n in range(20))]
-        assert [call.pid in left for call in calls] == [True, *[False] * 20]
-        assert {call.attempt for call in calls} == {1}
-        settled_once(site, handle)
-        eventually(lambda: site.boot_id(worker) is None, "the node has said goodbye")
-        assert not site.events(handle, "step_released")
-    finally:
-        staying.teardown()
+    leaves_the_rest_to_others(site, worker, "SIGTERM", "Warm shutdown")
 
 
 def test_a_child_that_has_not_said_yet_that_it_begins_does_not_hold_up_the_end(site: Site) -> None:
@@ -81,6 +61,41 @@ def test_a_child_that_has_not_said_yet_that_it_begins_does_not_hold_up_the_end(s
         assert worker.wait_ended(15) == 0
     finally:
         worker.teardown()
+
+
+def test_a_worker_that_is_to_end_soon_ends_its_step_in_that_time_and_begins_no_other(site: Site) -> None:
+    # By now the only one.
+    worker = site.worker(Pool(name="softly", concurrency=1, env=(("SOFT_SHUTDOWN", "4"),)))
+    try:
+        leaves_the_rest_to_others(site, worker, "SIGQUIT", "Initiating Soft Shutdown")
+    finally:
+        worker.teardown()
+
+
+def leaves_the_rest_to_others(site: Site, worker: WorkerNode, signal_name: str, told: str) -> None:
+    """Tell the only worker to end while it holds the first of many steps; another goes on with the second."""
+    handle = site.start("fused")
+    site.call(handle, "first")
+    worker.container.kill(signal_name)
+    worker.wait_for_log(told, timeout=10)
+    left = worker.children()
+    site.open(handle)
+    code = worker.wait_ended(20)
+    assert code == 0 or signal_name != "SIGTERM"
+    done = site.steps(handle)
+    assert done == {"first": "succeeded", "step_00": "ready"}, "it gave way at the next step"
+    staying = site.worker(Pool(name="staying", concurrency=1))
+    try:
+        assert handle.result(30) == 19
+        calls = site.witness.calls(handle.id)
+        assert [call.path for call in calls] == ["first", *(f"step_{n:02}" for n in range(20))]
+        assert [call.pid in left for call in calls] == [True, *[False] * 20]
+        assert {call.attempt for call in calls} == {1}
+        settled_once(site, handle)
+        eventually(lambda: site.boot_id(worker) is None, "the node has said goodbye")
+        assert not site.events(handle, "step_released")
+    finally:
+        staying.teardown()
 
 
 def unread(pid: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -30,6 +31,8 @@ FAIR = 20.0
 KINDS = 8
 #: Where the logs of a run that failed are kept.
 KEPT = Path(".faults")
+#: What the last run found, unless it was told another place.
+LAST = KEPT / "last.json"
 
 
 @click.command("faults")
@@ -43,7 +46,11 @@ KEPT = Path(".faults")
 @click.option("--pooler", is_flag=True, envvar="POOLER", help="Workers reach PostgreSQL through a PgBouncer.")
 @click.option("--defaults", is_flag=True, help="The product's own timings, in place of quicker ones.")
 @click.option("--json", "as_json", is_flag=True, help="Everything found, as JSON, on standard output.")
-@click.option("--into", type=click.Path(path_type=Path), help="Write the same JSON into a file, after each fault anew.")
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path),
+    help="Write the same JSON into a file, after each fault anew.  [default: .faults/last.json]",
+)
 @click.option("--resume", is_flag=True, help="Go on with the run that --into holds: only what it has not yet is run.")
 @click.option("--page", type=click.Path(path_type=Path), help="Write the page of the documentation.")
 @click.option(
@@ -84,6 +91,7 @@ def main(
             reason = fault.why_not(choice)
             click.echo(f"{fault.number:>4}  {fault.title}" + (f"  NOT RUN: {reason}" if reason else ""))
         return
+    commit = _commit()
     made = {"made_of": _made_of(choice), "load": f"{rate:g} executions/s", "command": _command(choice)}
     if resume and amend is not None:
         raise click.UsageError("--resume goes on with a run, and --amend puts one in the place of another: choose one")
@@ -102,7 +110,7 @@ def main(
         results: list[Result] = []
 
         def found() -> dict[str, Any]:
-            data = report.as_data(results, not_run, {"seed": seed, **made})
+            data = report.as_data(results, not_run, {"seed": seed, **made}, commit)
             if earlier is not None:
                 return report.resumed(earlier, data)
             return data if before is None else report.amended(before, data)
@@ -110,7 +118,7 @@ def main(
         # A run of hours may be broken off.
         for result in _carry_out(folder, choice, run, load, console):
             results.append(result)
-            _write(into, found())
+            _write(into or LAST, found())
         data = found()
         report.left_out(console, not_run)
         report.table(console, results, not_run)
@@ -119,10 +127,10 @@ def main(
         if page is not None:
             page.write_text(report.page(data))
         if data["violations"] if resume else any(not result.ok for result in results):
-            report.failures(console, results)
+            report.failures(console, results, _servers(choice))
             if earlier is not None and earlier["violations"]:
                 console.print(f"{earlier['violations']} violations were in {into} before", style="red", highlight=False)
-            console.print(f"again: make faults SEED={seed}; the logs are kept in {KEPT}", style="red", highlight=False)
+            console.print(f"SEED={seed}; the logs are kept in {KEPT}", style="red", highlight=False)
             sys.exit(1)
     # What an amended run keeps may have some.
     count = len(results) if before is not None else len(data["scenarios"])
@@ -148,12 +156,12 @@ def _earlier(into: Path | None, seed: int | None, made: Mapping[str, str]) -> di
     return found
 
 
-def _write(into: Path | None, data: dict[str, Any]) -> None:
+def _write(into: Path, data: dict[str, Any]) -> None:
     """All or nothing: whoever breaks the run off must find what it had."""
-    if into is not None:
-        partial = into.with_name(f"{into.name}.partial")
-        partial.write_text(f"{json.dumps(data, indent=2)}\n")
-        partial.replace(into)
+    into.parent.mkdir(parents=True, exist_ok=True)
+    partial = into.with_name(f"{into.name}.partial")
+    partial.write_text(f"{json.dumps(data, indent=2)}\n")
+    partial.replace(into)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,8 +216,25 @@ def _chosen(choice: Choice, wanted: str | None, most: Tier) -> tuple[list[Fault]
 
 def _command(choice: Choice) -> str:
     """What makes the whole matrix with the same servers."""
+    return f"{_servers(choice)}make faults-matrix"
+
+
+def _servers(choice: Choice) -> str:
+    """What chooses the servers, to stand before a command."""
     broker = "" if choice.broker == "redis" else f"BROKER={choice.broker} "
-    return f"{broker}{'POOLER=1 ' if choice.pooler else ''}make faults-matrix"
+    return f"{broker}{'POOLER=1 ' if choice.pooler else ''}"
+
+
+def _commit() -> str:
+    """Of this checkout, and whether something in it is otherwise."""
+    asked = subprocess.run(
+        ["git", "describe", "--always", "--exclude=*", "--dirty= and changes", "--abbrev=9"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parent,
+    )
+    return asked.stdout.strip() or "unknown"
 
 
 def _made_of(choice: Choice) -> str:

@@ -10,6 +10,8 @@ from servers.redis_server import RedisServer
 
 from orchestrator.embedded.server import Server
 
+#: What everything but a few single faults goes through.
+QUEUES = ("orchestrator", "orchestrator.sweeps")
 #: Kombu's separator between a queue's name and a priority.
 _PRIORITY = "\x06\x16"
 #: The priorities that kombu keeps apart in Redis, 0 apart.
@@ -25,8 +27,8 @@ class BrokerView(Protocol):
     def unacknowledged(self) -> int:
         """Messages that are with workers."""
 
-    def empty(self) -> None:
-        """Forget everything that waits, and on Redis also what is with workers."""
+    def empty(self) -> int:
+        """Forget everything that waits, and on Redis also what is with workers; how many messages that were."""
 
 
 def view(broker: Server | None) -> BrokerView:
@@ -52,9 +54,14 @@ class _RedisView:
         with self._client() as redis:
             return int(redis.hlen("unacked"))
 
-    def empty(self) -> None:
-        with self._client() as redis:
-            redis.flushall()
+    def empty(self) -> int:
+        queues = [f"{name}{_PRIORITY}{step}" for name in QUEUES for step in _STEPS]
+        with self._client() as redis, redis.pipeline(transaction=True) as together:
+            for name in (*QUEUES, *queues):
+                together.llen(name)
+            together.hlen("unacked")
+            together.flushall()
+            return sum(map(int, together.execute()[:-1]))
 
 
 class _RabbitView:
@@ -72,5 +79,6 @@ class _RabbitView:
     def unacknowledged(self) -> int:
         return self._broker.unacknowledged()
 
-    def empty(self) -> None:
-        self._broker.evaluate('[rabbit_amqqueue:purge(Q) || Q <- rabbit_amqqueue:list(<<"/">>)], ok')
+    def empty(self) -> int:
+        purged = 'begin {ok, N} = rabbit_amqqueue:purge(Q), N end || Q <- rabbit_amqqueue:list(<<"/">>)'
+        return int(self._broker.evaluate(f"lists:sum([{purged}])"))

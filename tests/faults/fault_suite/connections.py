@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -48,6 +49,18 @@ class Census:
     ) -> None:
         self._over.set()
         self._thread.join(10)
+
+
+def standing(pid: int, address: str) -> set[str]:
+    """Connections that begin at an IPv4 address, of the network of a process, as the kernel names them."""
+    begins = socket.inet_aton(address)[::-1].hex().upper()
+    found = set()
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+            _, local, _, state, *rest = line.split()
+            if state == _ESTABLISHED and local.startswith(f"{begins}:"):
+                found.add(f"socket:[{rest[5]}]")
+    return found
 
 
 def connections(pid: int, ports: set[int]) -> set[str]:

@@ -30,6 +30,8 @@ class Strike:
     #: When it struck, and when its cause was gone: monotonic seconds.
     struck: float
     gone: float
+    #: What only this fault can see once everything has ended: raises `Broken`.
+    later: Callable[[Stack], None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +45,8 @@ class Fault:
     act: Callable[[Stack], Strike]
     #: Seconds within which the rate must be back at 90 %; None: not measured, as the fault itself slows work down.
     target: float | None
+    #: Seconds within which every step that was at work or ready when it struck has been taken up; None: not asked.
+    taken: float | None
     #: Why a stack of this make, or this machine, cannot have it; None if it can.
     why_not: Callable[[Choice], str | None]
     #: Whether it may strike among others.
@@ -52,6 +56,10 @@ class Fault:
     #: Share of the usual load when it strikes alone: what is left of the stack, or of the machine, must carry it.
     load: float
 
+
+#: Seconds that a step has to be taken up again, at least: a message that is lost is missed by a sweep, a silent worker
+#: by another.
+TAKEN = 15.0
 
 #: All faults, in order.
 FAULTS: list[Fault] = []
@@ -66,6 +74,7 @@ def fault(
     mixes: bool = False,
     tier: Tier = Tier.FULL,
     load: float = 1.0,
+    taken: float | None = None,
 ) -> Callable[[Callable[[Stack], Strike]], Callable[[Stack], Strike]]:
     """Register a function as a fault; see `Fault`."""
 
@@ -79,6 +88,7 @@ def fault(
                 title=title,
                 act=act,
                 target=target,
+                taken=taken if taken is not None or target is None else max(target, TAKEN),
                 why_not=why_not,
                 mixes=mixes,
                 tier=tier,

@@ -11,6 +11,8 @@ from typing import Self
 
 #: From the block for benchmarks of networks (RFC 2544), which nobody else uses.
 _NETWORK = "198.18.{}"
+#: Addresses of each cable's network, and what that makes of its prefix.
+_SIZE, _PREFIX = 8, 29
 
 
 def why_no_hosts() -> str | None:
@@ -39,9 +41,12 @@ class Link:
         self._host = host
         self._near, self._far = (f"{end}{os.getpid()}x{number}" for end in ("fn", "ff"))
         # Another suite on this machine has another process id.
-        first, second = number * 4 + 1, number * 4 + 2
+        first = number * _SIZE + 1
+        network = _NETWORK.format(os.getpid() % 256)
         #: This machine's address, as the host sees it.
-        self.gateway, self._address = (f"{_NETWORK.format(os.getpid() % 256)}.{end}" for end in (first, second))
+        self.gateway = f"{network}.{first}"
+        #: The host's, and the one that it has after a move.
+        self.address, self._other = f"{network}.{first + 1}", f"{network}.{first + 2}"
 
     def cut(self) -> None:
         """Pull the cable: whatever is sent vanishes."""
@@ -51,13 +56,20 @@ class Link:
         """Plug it in again."""
         _ip("link", "set", self._near, "up")
 
+    def move(self) -> None:
+        """The host gets another address: what stood between it and here carries nothing any more, and neither end is
+        told."""
+        _ip("-n", self._host, "addr", "add", f"{self._other}/{_PREFIX}", "dev", self._far)
+        _ip("-n", self._host, "addr", "del", f"{self.address}/{_PREFIX}", "dev", self._far)
+        self.address, self._other = self._other, self.address
+
     def lay(self) -> None:
         """Make it."""
         _ip("link", "add", self._near, "type", "veth", "peer", "name", self._far)
         _ip("link", "set", self._far, "netns", self._host)
-        _ip("addr", "add", f"{self.gateway}/30", "dev", self._near)
+        _ip("addr", "add", f"{self.gateway}/{_PREFIX}", "dev", self._near)
         _ip("link", "set", self._near, "up")
-        _ip("-n", self._host, "addr", "add", f"{self._address}/30", "dev", self._far)
+        _ip("-n", self._host, "addr", "add", f"{self.address}/{_PREFIX}", "dev", self._far)
         _ip("-n", self._host, "link", "set", self._far, "up")
 
     def take_away(self) -> None:

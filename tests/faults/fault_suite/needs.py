@@ -105,8 +105,7 @@ def release_before(_: Choice) -> str | None:
 
 @cache
 def revision_before() -> str | None:
-    """The last but one commit that changed the package."""
-    words = ["git", "log", "-2", "--format=%H", "--", "orchestrator"]
+    """The last commit that does not know the newest migration: what is still at work while a release is rolled out."""
+    words = ["git", "log", "-1", "--format=%P", "--diff-filter=A", "--", "migrations/versions"]
     asked = subprocess.run(words, capture_output=True, text=True, check=False, cwd=_REPOSITORY)
-    found = asked.stdout.split()
-    return found[1] if asked.returncode == 0 and len(found) > 1 else None
+    return next(iter(asked.stdout.split()), None) if asked.returncode == 0 else None

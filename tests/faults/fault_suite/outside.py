@@ -32,6 +32,10 @@ class Call:
     pid: int
     #: Seconds, monotonic.
     at: float
+    #: The process's own clock, in seconds since 1970.
+    clock: float = 0.0
+    #: Where it has the engine from.
+    engine: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -32,6 +32,8 @@ class _Line:
         self.proxy, self.client, self.server = proxy, client, server
         #: Whether it carries nothing any more, while both ends believe it stands.
         self.dead = False
+        #: Whether the client has ended it.
+        self.left = False
 
     async def pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, up: bool) -> None:
         """Carry one direction until it ends."""
@@ -49,6 +51,7 @@ class _Line:
                     await sink.drain()
                     if len(piece) != len(data):
                         await asyncio.sleep(0)
+        self.left = self.left or up
         if not self.dead:
             self.reset() if self.proxy.resets else self.close()
 
@@ -163,6 +166,11 @@ class Proxy:
         """Where it listens."""
         found: int = self._listener.sockets[0].getsockname()[1]
         return found
+
+    @property
+    def believed(self) -> int:
+        """How many connections clients hold on to, though these carry nothing any more."""
+        return sum(line.dead and not line.left for line in list(self._lines))
 
     @property
     def connections(self) -> int:

@@ -52,6 +52,8 @@ def recovery(times: Sequence[float], *, begin: float, struck: float, gone: float
     lowest = min((found for _, found in watched), default=0.0)
     broken = [at for at, found in watched if found < BREAKDOWN * before]
     since = max([gone, *(at + SHIFT for at in broken)])
+    if not before:
+        return Recovery(before=before, lowest=lowest, seconds=None)
     back = next((at for at, found in watched if at >= since and found >= SHARE * before), None)
     return Recovery(before=before, lowest=lowest, seconds=None if back is None else max(0.0, back - gone))
 

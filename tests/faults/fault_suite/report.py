@@ -10,7 +10,7 @@ from rich.table import Table
 
 from fault_suite.checker import INVARIANTS, summary
 from fault_suite.fault import FAULTS, Fault
-from fault_suite.scenario import ALIVE, FEW_CONNECTIONS, HIT, IN_TIME, OWN, Result
+from fault_suite.scenario import ALIVE, FEW_CONNECTIONS, HIT, IN_TIME, MIXED, NONE, OWN, Result
 
 #: Violations of one claim that are told in words.
 _SAMPLE = 5
@@ -28,7 +28,8 @@ def line(result: Result) -> str:
     many = f"{len(result.strikes)} strikes of {len({number for number, _ in result.strikes})} kinds"
     verdict = "ok" if result.ok else f"{result.violations} VIOLATIONS"
     done = f"{result.completed} of {result.executions} executions"
-    return f"{result.number:>5}  {verdict}: {result.title}: {strikes or many}; {done}{back}"
+    taken = "" if result.taken is None else f", all taken up after {result.taken:.1f} s"
+    return f"{result.number:>5}  {verdict}: {result.title}: {strikes or many}; {done}{back}{taken}"
 
 
 def tell(console: Console, result: Result) -> None:
@@ -41,18 +42,25 @@ def tell(console: Console, result: Result) -> None:
             console.print(f"        {claim}: {more} more", style="red", markup=False, highlight=False)
 
 
-def failures(console: Console, results: Sequence[Result]) -> None:
-    """Once more what is broken, for the end: of a long output, some keep no more than that."""
+def failures(console: Console, results: Sequence[Result], servers: str = "") -> None:
+    """Once more what is broken, for the end: of a long output, some keep no more than that; each with what repeats it.
+
+    Args:
+        servers: what chooses them, to stand before the command.
+    """
     for result in results:
         if not result.ok:
             tell(console, result)
+            which = "--only '' --mixed 1" if result.number in {MIXED, NONE} else f"--only {result.number} --mixed 0"
+            command = f'{servers}make faults SEED={result.seed} ARGS="{which}"'
+            console.print(f"        again: {command}", style="red", markup=False, highlight=False)
 
 
 def table(console: Console, results: Sequence[Result], not_run: Sequence[tuple[Fault, str]]) -> None:
     """Fault x invariants x figures."""
     found = Table(box=None, pad_edge=False, header_style="bold")
     found.add_column("fault", no_wrap=True)
-    for name in ("hit", "violations", "done", "calls/s", "lowest", "back after", "at most", "conn."):
+    for name in ("hit", "claims", "broken", "done", "calls/s", "lowest", "back after", "at most", "taken up", "conn."):
         found.add_column(name, justify="right", no_wrap=True)
     for result in results:
         found.add_row(f"{result.number} {result.title}"[:64], *_figures(result))
@@ -85,7 +93,10 @@ def _figures(result: Result) -> tuple[str, ...]:
         )
     target = "" if result.target is None else f"{result.target:g} s"
     hit = str(len(result.strikes))
-    return (hit, str(result.violations), f"{result.completed}", *rates, target, str(result.connections))
+    taken = "" if result.taken is None else f"{result.taken:.1f} s"
+    held = f"{sum(not found for found in result.claims.values())}/{len(result.claims)}"
+    broken = str(result.violations)
+    return (hit, held, broken, f"{result.completed}", *rates, target, taken, str(result.connections))
 
 
 def _names(results: Sequence[Result]) -> list[str]:
@@ -93,19 +104,26 @@ def _names(results: Sequence[Result]) -> list[str]:
     return list(known | dict.fromkeys(name for result in results for name in result.claims))
 
 
-def as_data(results: Sequence[Result], not_run: Sequence[tuple[Fault, str]], made: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything, for JSON; rates in calls a second, times in seconds."""
+def as_data(
+    results: Sequence[Result], not_run: Sequence[tuple[Fault, str]], made: Mapping[str, Any], commit: str
+) -> dict[str, Any]:
+    """Everything, for JSON; rates in calls a second, times in seconds.
+
+    Args:
+        commit: of the engine that was hurt.
+    """
     return {
         **made,
         "violations": sum(result.violations for result in results),
-        "scenarios": [_scenario(result) for result in results],
+        "scenarios": [_scenario(result, commit) for result in results],
         "not_run": [{"fault": fault.number, "title": fault.title, "reason": reason} for fault, reason in not_run],
     }
 
 
-def _scenario(result: Result) -> dict[str, Any]:
+def _scenario(result: Result, commit: str) -> dict[str, Any]:
     back = result.recovery
     return {
+        "commit": commit,
         "fault": result.number,
         "title": result.title,
         "seed": result.seed,
@@ -118,6 +136,8 @@ def _scenario(result: Result) -> dict[str, Any]:
         "recovery": back.seconds if back else None,
         "recoveries": [found.seconds for found in result.recoveries],
         "target": result.target,
+        "taken_up": result.taken,
+        "in_time": result.in_time,
         "connections": result.connections,
         "seconds": round(result.seconds, 1),
     }
@@ -165,6 +185,7 @@ _COLUMNS = (
     "lowest",
     "back to 90 % after",
     "allowed",
+    "all taken up after",
 )
 
 
@@ -177,6 +198,7 @@ def page(data: Mapping[str, Any]) -> str:
         "read it, is in [faults.md](faults.md).",
         "",
         f"- made of: {data['made_of']}",
+        f"- commit {', '.join(dict.fromkeys(one['commit'] for one in data['scenarios']))}",
         f"- seed {data['seed']}, {data['load']}{_again(data)}",
         f"- violations: {data['violations']}",
         "",
@@ -194,13 +216,26 @@ def page(data: Mapping[str, Any]) -> str:
             _whole(one["rate_lowest"]),
             _back(one),
             "" if one["target"] is None else f"{one['target']:g} s",
+            "" if one["taken_up"] is None else f"{one['taken_up']:.1f} s",
         )
         lines.append(f"| {one['fault']} {one['title']} | {evidence} | {' | '.join(map(str, figures))} |")
     lines += ["", "## Not run", ""]
     lines += [f"- {one['fault']} {one['title']}: {one['reason']}" for one in data["not_run"]] or ["Nothing."]
-    lines += ["", "## Invariants", "", "Each was checked after each fault.", ""]
-    lines += [f"- {name}" for name in INVARIANTS]
+    lines += ["", "## Invariants", "", *_by_invariant(data["scenarios"])]
     return "\n".join([*lines, ""])
+
+
+def _by_invariant(scenarios: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Fault x invariant: how many violations each has of each; a dot stands for none, a blank for not asked."""
+    names = list(INVARIANTS | dict.fromkeys(name for one in scenarios for name in one["claims"]))
+    lines = [f"{number}. {name}" for number, name in enumerate(names, 1)]
+    lines += ["", f"| | {' | '.join(map(str, range(1, len(names) + 1)))} |"]
+    lines += [f"| --- | {' | '.join([':-:'] * len(names))} |"]
+    for one in scenarios:
+        found = [one["claims"].get(name) for name in names]
+        cells = ["" if claim is None else str(claim["violations"] or "·") for claim in found]
+        lines.append(f"| {one['fault']} | {' | '.join(cells)} |")
+    return lines
 
 
 def _again(data: Mapping[str, Any]) -> str:

@@ -32,9 +32,12 @@ TIMES = 3
 MOST_CONNECTIONS = 2
 #: In the place of a fault's number: several at random.
 MIXED = "mixed"
+#: Likewise: a load without any.
+NONE = "none"
 #: Names of what is claimed beside the checker's invariants.
-IN_TIME, HIT, ALIVE, FEW_CONNECTIONS, ENOUGH, OWN, LEFT, AGAIN, REPEATED = (
+IN_TIME, TAKEN_UP, HIT, ALIVE, FEW_CONNECTIONS, ENOUGH, OWN, LEFT, AGAIN, REPEATED = (
     "the rate is back in time",
+    "what was at work or ready is taken up in time",
     "the fault has hit",
     "no worker ends by itself",
     f"at most {MOST_CONNECTIONS} database connections a process",
@@ -61,8 +64,13 @@ class Result:
     #: Of a rate that was measured more than once: all that was found; `recovery` is the one in the middle.
     recoveries: list[Recovery] = field(default_factory=list)
     target: float | None = None
+    #: Seconds from when the cause was gone until all that was at work or ready at the strike had been taken up, or had
+    #: ended; None where that was not asked, or had not come.
+    taken: float | None = None
     executions: int = 0
     completed: int = 0
+    #: Of these, what had ended well by the end of the load.
+    in_time: int = 0
     connections: int = 0
     seconds: float = 0.0
 
@@ -101,12 +109,14 @@ def together(results: Sequence[Result]) -> Result:
             if claim != IN_TIME:
                 claims.setdefault(claim, []).extend(violations)
     claims[IN_TIME] = middle.claims.get(IN_TIME, [])
+    taken = [each.taken for each in results]
     return replace(
         middle,
         claims=claims,
         recoveries=[each.recovery for each in results if each.recovery is not None],
         executions=sum(each.executions for each in results),
         completed=sum(each.completed for each in results),
+        taken=None if None in taken else max(filter(None, taken), default=0.0),
         connections=max(each.connections for each in results),
         seconds=sum(each.seconds for each in results),
     )
@@ -122,9 +132,17 @@ def _alone(stack: Stack, fault: Fault, seed: int, rate: float) -> Result:
     def under_load(begin: float) -> None:
         strike = _strike(stack, fault, result)
         if strike is not None:
+            strikes.append(strike)
             _watch(stack, fault, strike, begin, result)
 
-    return _carry_out(stack, result, rate * fault.load, under_load)
+    strikes: list[Strike] = []
+    _carry_out(stack, result, rate * fault.load, under_load)
+    for later in (strike.later for strike in strikes if strike.later is not None):
+        try:
+            later(stack)
+        except Broken as broken:
+            result.claims.setdefault(OWN, []).append(f"{fault.number}: {broken}")
+    return result
 
 
 def mixed(stack: Stack, faults: Sequence[Fault], seed: int, rate: float, seconds: float) -> Result:
@@ -138,13 +156,15 @@ def mixed(stack: Stack, faults: Sequence[Fault], seed: int, rate: float, seconds
         while time.monotonic() < begin + seconds:
             waiting = waiting or chosen.sample(faults, len(faults))
             time.sleep(chosen.uniform(*PAUSES))
+            if not stack.workers():
+                stack.heal()
             _strike(stack, waiting.pop(), result)
             # What a fault ended is started again, or not yet: the next may strike a stack that is hurt already.
             if chosen.random() < 0.5:
                 stack.heal()
         stack.heal()
 
-    found = _carry_out(stack, result, rate, under_load)
+    found = _carry_out(stack, result, rate, under_load, seconds)
     kinds = {number for number, _ in found.strikes}
     if len(kinds) < 3:
         found.claims.setdefault(HIT, []).append(f"only {len(kinds)} kinds of fault have hit")
@@ -153,7 +173,7 @@ def mixed(stack: Stack, faults: Sequence[Fault], seed: int, rate: float, seconds
 
 def fair(stack: Stack, seed: int, rate: float, seconds: float) -> Result:
     """The same load without faults: then nothing is done twice either that might be after one."""
-    result = Result(number="none", title=f"{seconds:g} s without faults", seed=seed)
+    result = Result(number=NONE, title=f"{seconds:g} s without faults", seed=seed)
 
     def under_load(begin: float) -> None:
         with republished.counted(stack) as count:
@@ -165,7 +185,7 @@ def fair(stack: Stack, seed: int, rate: float, seconds: float) -> Result:
         repeated = stack.execute(_REPEATED, mark=stack.mark)
         result.claims[REPEATED] = [f"{row[1]} of {row[0]} was given back" for row in repeated]
 
-    return _carry_out(stack, result, rate, under_load)
+    return _carry_out(stack, result, rate, under_load, seconds)
 
 
 _STEPS_OF = """
@@ -179,18 +199,21 @@ WHERE x.correlation_id = :mark AND e.type = 'step_released'
 
 
 def require_half(found: Result, seconds: float, without: Result, fair_seconds: float) -> None:
-    """A run that does nothing breaks nothing: it must complete half of what the same seed does without faults in as
-    many seconds; and it must be large enough to show anything."""
-    expected = without.completed * seconds / fair_seconds
-    if found.completed * 2 < expected:
-        found.claims[ENOUGH] = [f"{found.completed} executions, and {expected:.0f} without faults"]
+    """A run that does nothing breaks nothing: while the load lasts, not only after it, it must complete half of what
+    the same seed does without faults in as many seconds; and it must be large enough to show anything."""
+    expected = without.in_time * seconds / fair_seconds
+    if found.in_time * 2 < expected:
+        found.claims[ENOUGH] = [f"{found.in_time} executions in {seconds:g} s, and {expected:.0f} without faults"]
     if found.executions < LEAST * seconds / 60:
         found.claims[ENOUGH] = [f"{found.executions} executions, where {LEAST} a minute are asked for"]
 
 
-def _carry_out(stack: Stack, result: Result, rate: float, under_load: Callable[[float], None]) -> Result:
+def _carry_out(
+    stack: Stack, result: Result, rate: float, under_load: Callable[[float], None], seconds: float = inf
+) -> Result:
     mark = f"{result.number}-{result.seed}-{time.monotonic_ns():x}"
-    begun = time.monotonic()
+    begun = begin = time.monotonic()
+    stack.fallen.clear()
     stack.start_client(mark, result.seed, rate)
     try:
         stack.until(lambda: stack.outside.calls(mark), "the load has begun")
@@ -200,17 +223,31 @@ def _carry_out(stack: Stack, result: Result, rate: float, under_load: Callable[[
         under_load(begin)
     except Exception:
         result.claims.setdefault(HIT, []).append(traceback.format_exc())
-    dead = stack.ended_by_themselves()
     stack.heal()
     stack.stop_client()
     left = stack.drain(mark, MUTANT_DRAIN if stack.choice.mutant else DRAIN)
     stack.until(lambda: not _running(stack, mark), "nothing is at work", 30) if not left else None
     if left:
         result.claims[LEFT] = postmortem.of(stack, mark)
+    dead = stack.ended_by_themselves()
     result.claims[ALIVE] = [f"{name} has ended:\n{stack.processes.log_tail(name, 5)}" for name in dead]
     _check(stack, mark, result)
+    result.in_time = _done_by(stack, mark, begin + seconds) if seconds < inf else result.completed
     result.seconds = time.monotonic() - begun
     return result
+
+
+def _done_by(stack: Stack, mark: str, moment: float) -> int:
+    """How many executions had ended well by then: monotonic seconds of this machine."""
+    return int(
+        stack.value(
+            "SELECT count(*) FROM orchestrator.execution WHERE correlation_id = :mark AND status = ANY(:well) "
+            "AND settled_at < clock_timestamp() - CAST(:ago AS float8) * interval '1 second'",
+            mark=mark,
+            well=sorted(checker.ENDED_WELL),
+            ago=time.monotonic() - moment,
+        )
+    )
 
 
 def _running(stack: Stack, mark: str) -> int:
@@ -237,19 +274,58 @@ def _strike(stack: Stack, fault: Fault, result: Result) -> Strike | None:
 
 
 def _watch(stack: Stack, fault: Fault, strike: Strike, begin: float, result: Result) -> None:
-    """Until the rate is back for a while, or should have been."""
+    """Until the rate is back for a while, or should have been, and all that was hit has been taken up, likewise."""
     limit = fault.target or UNASKED
+    hit = _open_since(stack, strike.struck) if fault.taken is not None else []
     while True:
         now = time.monotonic()
         times = sorted(call.at for call in stack.outside.calls(stack.mark) if call.phase == "begun")
         result.recovery = found = recovery(times, begin=begin, struck=strike.struck, gone=strike.gone, end=now)
         since = now - strike.gone
-        if since > UNASKED and (fault.target is None or found.seconds is not None or since > limit + UNASKED):
+        if fault.taken is not None and result.taken is None:
+            hit = _still_open(stack, hit, strike.struck)
+            result.taken = None if hit else since
+        back = since > UNASKED and (fault.target is None or found.seconds is not None or since > limit + UNASKED)
+        if back and (fault.taken is None or result.taken is not None or since > fault.taken):
             break
         time.sleep(0.2)
+    if fault.taken is not None and (result.taken is None or result.taken > fault.taken):
+        result.claims[TAKEN_UP] = [f"{path} of {execution} is not" for execution, path in hit] or [
+            f"after {result.taken:.1f} s, where {fault.taken:g} s were allowed"
+        ]
     if fault.target is not None and (found.seconds is None or found.seconds > fault.target):
         after = "not at all" if found.seconds is None else f"after {found.seconds:.1f} s"
         result.claims[IN_TIME] = [f"{after}, where {fault.target:g} s were allowed; {found.before:.0f} calls/s before"]
+
+
+def _open_since(stack: Stack, struck: float) -> list[tuple[str, str]]:
+    """Executions and paths of steps that were at work or ready at a moment, in monotonic seconds, and still are."""
+    return [(str(row[0]), row[1]) for row in stack.execute(_OPEN_SINCE, mark=stack.mark, ago=_ago(struck))]
+
+
+def _still_open(stack: Stack, steps: list[tuple[str, str]], struck: float) -> list[tuple[str, str]]:
+    """Those of them that nobody has taken up since, or ended."""
+    if not steps:
+        return []
+    ids, paths = [execution for execution, _ in steps], [path for _, path in steps]
+    return [(str(row[0]), row[1]) for row in stack.execute(_STILL_OPEN, ids=ids, paths=paths, ago=_ago(struck))]
+
+
+def _ago(moment: float) -> float:
+    return time.monotonic() - moment
+
+
+_OPEN_SINCE = """
+SELECT s.execution_id, s.path FROM orchestrator.step s JOIN orchestrator.execution x ON x.id = s.execution_id
+WHERE x.correlation_id = :mark AND s.status IN ('ready', 'running')
+  AND coalesce(s.started_at, s.ready_at) < clock_timestamp() - CAST(:ago AS float8) * interval '1 second'
+"""
+_STILL_OPEN = """
+SELECT s.execution_id, s.path FROM orchestrator.step s
+JOIN unnest(CAST(:ids AS uuid[]), CAST(:paths AS text[])) hit (execution_id, path) USING (execution_id, path)
+WHERE s.status IN ('ready', 'running')
+  AND (s.started_at IS NULL OR s.started_at < clock_timestamp() - CAST(:ago AS float8) * interval '1 second')
+"""
 
 
 def _check(stack: Stack, mark: str, result: Result) -> None:
@@ -259,5 +335,7 @@ def _check(stack: Stack, mark: str, result: Result) -> None:
     result.executions = len(evidence.executions)
     result.completed = sum(found.status in checker.ENDED_WELL for found in evidence.executions.values())
     result.connections = stack.census.most
+    if not stack.census.most:
+        result.claims[FEW_CONNECTIONS] = [f"none was seen in {stack.census.looks} looks"]
     if stack.census.most > MOST_CONNECTIONS:
         result.claims[FEW_CONNECTIONS] = [f"one process had {stack.census.most}"]

@@ -20,10 +20,10 @@ from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.engine import URL
 
 from fault_suite import outside, workload
-from fault_suite.broker_view import view
+from fault_suite.broker_view import QUEUES, view
 from fault_suite.connections import Census
 from fault_suite.hosts import Host
-from fault_suite.outside import Outside
+from fault_suite.outside import Answer, Outside
 from fault_suite.proxy import Proxy
 from orchestrator import Orchestrator, OrchestratorError, Settings
 from orchestrator.embedded import Process, Processes
@@ -37,7 +37,7 @@ from orchestrator.ledger.migrate import migrate
 _TESTS = Path(__file__).parents[2]
 #: Where the package, the tests' servers and the repository are.
 PATH = os.pathsep.join(str(path) for path in (_TESTS / "faults", _TESTS, _TESTS.parent))
-WORK, SWEEPS = "orchestrator", "orchestrator.sweeps"
+WORK, SWEEPS = QUEUES
 #: Quicker than the product's defaults, so that a suite that waits for the dead has time for many deaths.
 QUICK = {
     "ORCHESTRATOR_HEARTBEAT_INTERVAL": "0.5",
@@ -120,6 +120,8 @@ class Stack:
         self._exit = ExitStack()
         #: Those that a fault ends on purpose, and that may be gone.
         self.excused: set[str] = set()
+        #: Those that had ended by themselves before they were started again, since somebody last forgot them.
+        self.fallen: set[str] = set()
         self._mend: list[Callable[[], object]] = []
         #: Of the load that is carried at the moment.
         self.mark, self.seed, self.rate = "none", 0, 0.0
@@ -259,7 +261,9 @@ class Stack:
 
     def start_many(self, name: str, count: int) -> None:
         """Executions beside those of the client, under the same mark."""
-        self.orchestrator.start_many(name, [(None, {})] * count, correlation_id=self.mark)
+        for handle in self.orchestrator.start_many(name, [(None, {})] * count, correlation_id=self.mark):
+            answer = Answer(kind="started", definition=name, execution=handle.id, at=time.monotonic())
+            self.outside.answer(self.mark, answer)
 
     # Nodes.
 
@@ -317,7 +321,7 @@ class Stack:
 
     def workers(self) -> list[Node]:
         """Workers that are up."""
-        return [node for node in self.nodes.values() if "worker" in node.argv and node.alive]
+        return [node for node in list(self.nodes.values()) if "worker" in node.argv and node.alive]
 
     def await_workers(self) -> None:
         """Wait until each worker has registered its node."""
@@ -331,8 +335,9 @@ class Stack:
             return figures.node(connection, node.pid) is not None
 
     def ended_by_themselves(self) -> list[str]:
-        """Nodes that are gone, and that nobody ended."""
-        return [name for name, node in self.nodes.items() if not node.alive and name not in self.excused]
+        """Nodes that are gone, or were before they were healed, and that nobody ended."""
+        gone = {name for name, node in self.nodes.items() if not node.alive and name not in self.excused}
+        return sorted(self.fallen | gone)
 
     def retire(self, name: str) -> None:
         """End a node in order, and forget it; nothing happens if that was done before."""
@@ -347,6 +352,7 @@ class Stack:
 
     def heal(self) -> None:
         """Mend everything, and start whatever is gone."""
+        self.fallen.update(self.ended_by_themselves())
         for mend in reversed(self._mend):
             mend()
         self._mend.clear()
@@ -402,10 +408,14 @@ class Stack:
         return int(self.value(f"{_UNFINISHED} AND definition_name = :name", mark=self.mark, name=definition))
 
     def drain(self, mark: str, within: float) -> int:
-        """Give every approval its signal, and wait for all to end; how many have not."""
+        """Give every approval its signal, unless the client was told that it has it, and wait for all to end; how many
+        have not."""
         deadline = time.monotonic() + within
+        told = {answer.execution for answer in self.outside.answers(mark) if answer.kind == "signalled"}
         while (left := self.unfinished(mark)) and time.monotonic() < deadline:
             for (execution,) in self.execute(_UNSIGNALLED, mark=mark):
+                if str(execution) in told:
+                    continue
                 with suppress(OrchestratorError):
                     self.orchestrator.signal(str(execution), "go", {}, id="go")
             time.sleep(0.1)

@@ -10,10 +10,12 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
 
+import orchestrator
 from fault_suite import breakers, outside, tampering
 from fault_suite.outside import Call
 from orchestrator import (
@@ -44,6 +46,7 @@ SCHEMA = """CREATE TABLE effect (number bigint GENERATED ALWAYS AS IDENTITY, exe
     undo boolean, at timestamptz DEFAULT clock_timestamp())"""
 _EFFECT = text("INSERT INTO effect (execution, path, attempt, undo) VALUES (:execution, :path, :attempt, :undo)")
 
+_ENGINE = str(Path(orchestrator.__file__).parents[1])
 _PATIENT = RetryPolicy(max_attempts=5, backoff=0.1, jitter=0.5)
 
 
@@ -61,6 +64,8 @@ def _noted(ctx: StepContext, point: str = breakers.IN_ACTIVITY) -> Iterator[None
             phase=phase,
             pid=os.getpid(),
             at=time.monotonic(),
+            clock=time.time(),
+            engine=_ENGINE,
         )
         place.note(mark, call)
 

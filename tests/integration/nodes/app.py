@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from celery import signals
@@ -11,6 +12,8 @@ from orchestrator.telemetry import configure_logging
 
 orchestrator = Orchestrator()
 app = orchestrator.app
+#: Seconds; of Celery's own settings one that some tests want.
+app.conf.worker_soft_shutdown_timeout = float(os.environ.get("SOFT_SHUTDOWN", "0"))
 
 
 @signals.setup_logging.connect

@@ -5,29 +5,43 @@ from __future__ import annotations
 import signal
 import time
 
+from sqlalchemy.exc import DBAPIError
+
 from fault_suite import needs
 from fault_suite.fault import Missed, Strike, Tier, fault
 from fault_suite.faults.broker import LONG, SHORT
 from fault_suite.stack import Stack
+from orchestrator.ledger import database
+
+_AT_WORK = "SELECT count(*) FROM orchestrator.step WHERE status = 'running'"
 
 
-def _settled(stack: Stack) -> int:
-    return int(stack.value("SELECT count(*) FROM orchestrator.event WHERE type = 'step_succeeded'"))
+def _at_work(stack: Stack) -> int:
+    """How many steps are at work; waits until some are."""
+    found = 0
+
+    def some() -> int:
+        nonlocal found
+        found = int(stack.value(_AT_WORK))
+        return found
+
+    stack.until(some, "steps are at work", 20)
+    return found
 
 
 @fault("5a", "PostgreSQL restarts, fast", target=30, mixes=True)
 def restart(stack: Stack) -> Strike:
-    before, struck = _settled(stack), time.monotonic()
+    at_work, struck = _at_work(stack), time.monotonic()
     stack.postgres.restart()
-    return Strike(evidence=f"after {before} settles", struck=struck, gone=time.monotonic())
+    return Strike(evidence=f"{at_work} steps were at work", struck=struck, gone=time.monotonic())
 
 
 @fault("5b", "PostgreSQL ends at once, as by SIGQUIT, and recovers", target=30, mixes=True, tier=Tier.QUICK)
 def immediate(stack: Stack) -> Strike:
-    before, struck = _settled(stack), time.monotonic()
+    at_work, struck = _at_work(stack), time.monotonic()
     stack.postgres.kill()
     stack.postgres.start()
-    return Strike(evidence=f"after {before} settles", struck=struck, gone=time.monotonic())
+    return Strike(evidence=f"{at_work} steps were at work", struck=struck, gone=time.monotonic())
 
 
 def _away(stack: Stack, seconds: float) -> Strike:
@@ -89,12 +103,20 @@ def read_only(stack: Stack) -> Strike:
     _set_read_only(stack, "on")
     try:
         time.sleep(SHORT / 2)
-        refused = stack.value("SHOW default_transaction_read_only")
+        refused = _refuses_writes(stack)
     finally:
         _set_read_only(stack, "off")
-    if refused != "on":
+    if not refused:
         raise Missed("it took writes")
     return Strike(evidence=f"no writes for {SHORT / 2:g} s", struck=struck, gone=time.monotonic())
+
+
+def _refuses_writes(stack: Stack) -> bool:
+    try:
+        stack.execute("DELETE FROM effect WHERE false")
+    except DBAPIError as error:
+        return database.sqlstate(error) == database.READ_ONLY
+    return False
 
 
 def _set_read_only(stack: Stack, value: str) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 
 from fault_suite import needs
-from fault_suite.fault import Missed, Strike, fault
+from fault_suite.connections import standing
+from fault_suite.fault import Broken, Missed, Strike, fault
+from fault_suite.faults.broker import NOTICED
 from fault_suite.hosts import Link
 from fault_suite.stack import Stack
 
@@ -34,7 +36,12 @@ def from_database(stack: Stack) -> Strike:
 @fault("6b", "a worker's host is cut off from the broker", target=30, needs=[needs.hosts, needs.proxies])
 def from_broker(stack: Stack) -> Strike:
     assert stack.host is not None
-    return _cut(stack, stack.host.broker, 8)
+    strike = _cut(stack, stack.host.broker, 8)
+    pids, end = set(stack.nodes["worker-2"].children()), strike.gone
+    # What it has been given before, it does first.
+    if late := sum(call.pid in pids and end - 3 < call.at < end for call in stack.outside.calls(stack.mark)):
+        raise Missed(f"its worker made {late} calls in the last 3 s of it")
+    return strike
 
 
 @fault("6c", "a slow network that carries small pieces", mixes=True)
@@ -60,13 +67,31 @@ def resets(stack: Stack) -> Strike:
         for proxy in (*stack.database_proxies.values(), *stack.broker_proxies.values()):
             ended += proxy.reset()
         time.sleep(0.5)
+    if not ended:
+        raise Missed("nobody was connected")
     return Strike(evidence=f"{ended} connections were reset", struck=struck, gone=time.monotonic())
 
 
-@fault("6e", "half-open connections to PostgreSQL", target=30)
+@fault("6e", "half-open connections to PostgreSQL, whose client has another address", target=30, needs=[needs.hosts])
 def half_open(stack: Stack) -> Strike:
-    struck = time.monotonic()
-    lines = stack.database_proxies["a"].half_open(new=False)
-    if not lines:
+    """What is sent by the old address vanishes, both ways, and nobody is told; new connections are good."""
+    assert stack.host is not None
+    link, struck = stack.host.database, time.monotonic()
+    before = link.address
+    held = _from(stack, before)
+    if not held:
         raise Missed("nobody was connected")
-    return Strike(evidence=f"{lines} connections carried nothing any more", struck=struck, gone=struck)
+    link.move()
+    try:
+        stack.until(lambda: not _from(stack, before), "nobody holds on to them", NOTICED)
+    except TimeoutError:
+        left = _from(stack, before)
+        raise Broken(f"{left} of {held} connections are held on to after {NOTICED} s") from None
+    evidence = f"{held} connections carried nothing any more, left after {time.monotonic() - struck:.1f} s"
+    return Strike(evidence=evidence, struck=struck, gone=struck)
+
+
+def _from(stack: Stack, address: str) -> int:
+    """Connections of the second worker's processes that begin at an address."""
+    node = stack.nodes["worker-2"]
+    return len(standing(node.pid, address))
