@@ -28,7 +28,7 @@ from fault_suite.fault import FAULTS
 from fault_suite.outside import Answer, Call, Outside
 from fault_suite.proxy import Proxy
 from fault_suite.rates import Recovery, recovery
-from fault_suite.workload import ENDS
+from fault_suite.workload import ENDS, UNDOABLE
 from kombu import Producer
 from rich.console import Console
 
@@ -212,8 +212,12 @@ def good() -> Found:
 def broken(found: Found, *answers: Answer, claims: dict[str, list[str]] | None = None) -> set[str]:
     """Names of the invariants that do not hold."""
     told = [Answer(kind="started", definition="saga", execution="x", key="k", at=0.0), *answers]
-    evidence = Evidence(executions={"x": found}, answers=told, claims=claims or {}, differences=[])
-    return {name for name, violations in check(evidence).items() if violations}
+    return {name for name, violations in check(evidence(found, *told, claims=claims)).items() if violations}
+
+
+def evidence(found: Found, *answers: Answer, claims: dict[str, list[str]] | None = None) -> Evidence:
+    """All that there is of one execution."""
+    return Evidence(executions={"x": found}, answers=list(answers), claims=claims or {}, differences=[])
 
 
 def test_nothing_is_wrong_with_what_is_right() -> None:
@@ -258,6 +262,187 @@ def test_each_wrong_is_noticed() -> None:
         good(), Answer(kind="started", definition="saga", execution="y", key="k", at=1.0)
     )
     assert "the ledger agrees with itself" in broken(good(), claims={"a claim": ["found"]})
+
+
+def called(path: str, begun: float, ended: float | None, attempt: int = 1) -> list[Call]:
+    """The lines of a call; one that never ended has one."""
+    return [
+        Call(execution="x", path=path, attempt=attempt, undo=path.startswith("undo:"), phase=phase, pid=9, at=at)
+        for phase, at in (("begun", begun), ("ended", ended))
+        if at is not None
+    ]
+
+
+def cancelled(first: str | None) -> Found:
+    """A cancelled execution whose only step to undo stands so."""
+    found = Found(id="x", definition="doomed", status="cancelled", key="k", error=None)
+    found.steps = {"first": Step(first, None, False)} if first else {}
+    return found
+
+
+def test_what_is_cancelled_goes_back_if_anything_was_done() -> None:
+    assert broken(cancelled(None)) == set()
+    assert broken(cancelled("cancelled")) == set()
+    assert broken(cancelled("succeeded")) == {"every execution ends as its definition says"}
+    # Without compensations there is nothing to go back to.
+    plain = cancelled("succeeded")
+    plain.definition = "chain"
+    assert not any(
+        "had succeeded" in found for found in check(evidence(plain))["every execution ends as its definition says"]
+    )
+
+
+UNDONE_ONCE = "every step that goes back is undone once"
+
+
+def with_slow() -> Found:
+    """The saga with one more step, whose compensation leaves no effect and was called twice."""
+    found = good()
+    found.steps |= {"slow": Step("succeeded", None, False), "undo:slow": Step("succeeded", "slow", False)}
+    found.events += [Event(20, "step_started", "slow", 1, 1.0), Event(21, "step_succeeded", "slow", 1, 1.5)]
+    found.events += [
+        Event(30, "step_started", "undo:slow", 1, 1.6),
+        Event(31, "step_released", "undo:slow", 1, 1.7),
+        Event(32, "step_started", "undo:slow", 2, 1.8),
+        Event(33, "step_succeeded", "undo:slow", 2, 1.9),
+    ]
+    found.calls += called("slow", 1.0, 1.5) + called("undo:slow", 1.6, None) + called("undo:slow", 1.8, 1.9, attempt=2)
+    return found
+
+
+def test_each_step_is_undone_once_whether_that_leaves_an_effect_or_not() -> None:
+    assert broken(with_slow()) == set()
+    found = with_slow()
+    del found.steps["undo:slow"]
+    found.events = [event for event in found.events if event.path != "undo:slow"]
+    found.calls = [call for call in found.calls if call.path != "undo:slow"]
+    assert broken(found) == {UNDONE_ONCE}
+    found = with_slow()
+    found.steps["undo:slow"] = Step("cancelled", "slow", False)
+    found.events[-1] = Event(33, "step_cancelled", "undo:slow", 2, 1.9)
+    assert broken(found) == {UNDONE_ONCE}
+    found = with_slow()
+    found.calls = [call for call in found.calls if (call.path, call.phase) != ("undo:slow", "ended")]
+    assert broken(found) == {UNDONE_ONCE}
+    found = with_slow()
+    found.events.append(Event(34, "step_succeeded", "undo:slow", 2, 2.0))
+    assert UNDONE_ONCE in broken(found)
+    found = with_slow()
+    found.steps["undo:slow again"] = Step("succeeded", "slow", False)
+    assert UNDONE_ONCE in broken(found)
+    # One that never succeeded may be undone, as its outcome is unknown, or not.
+    found = with_slow()
+    found.steps["slow"] = Step("cancelled", None, False)
+    found.events = [replace(e, type="step_cancelled") if e.id == 21 else e for e in found.events]
+    assert broken(found) == set()
+
+
+def test_a_part_of_which_a_step_is_not_undone_is_noticed() -> None:
+    found = part("part[0].two", "part[0].one")
+    found.steps = {"before": Step("succeeded", None, True), "part[0].slow": Step("succeeded", None, False)}
+    assert list(INVARIANTS[UNDONE_ONCE](evidence(found)))
+    found.steps["undo:part[0].slow"] = Step("succeeded", "part[0].slow", False)
+    found.events = [Event(1, "step_succeeded", "undo:part[0].slow", 1, 6.0)]
+    found.calls += called("undo:part[0].slow", 6.0, 6.1)
+    assert not list(INVARIANTS[UNDONE_ONCE](evidence(found)))
+
+
+def test_every_step_with_a_compensation_is_known() -> None:
+    assert UNDOABLE.keys() == {"saga", "partly", "doomed"}
+    assert UNDOABLE["saga"] == {"one", "two", "three", "slow"}
+    assert UNDOABLE["partly"] == {"part[0].one", "part[0].two", "part[0].slow"}
+    assert UNDOABLE["doomed"] == {"first"}
+
+
+ALONE = "no compensation while a forward attempt lives"
+
+
+def test_a_call_that_begins_after_a_compensation_is_noticed_whether_it_ends_or_not() -> None:
+    for ended in (None, 9.5):
+        found = good()
+        found.calls += called("slow", 9.0, ended)
+        assert ALONE in broken(found)
+        # Its own worker had put that attempt back.
+        found.events[:0] = [Event(-2, "step_started", "slow", 1, 0.0), Event(-1, "step_retrying", "slow", 1, 0.0)]
+        assert ALONE in broken(found)
+
+
+@pytest.mark.parametrize("taken", ["step_released", "step_cancelled"])
+def test_a_late_owner_may_begin_a_call_if_it_lost_its_claim_before(taken: str) -> None:
+    late = called("slow", 9.0, 9.5)
+    found = good()
+    found.calls += late
+    found.events[:0] = [Event(-2, "step_started", "slow", 1, 0.0), Event(-1, taken, "slow", 1, 0.0)]
+    found.events.append(Event(99, "attempt_fenced", "slow", 1, 9.6))
+    assert broken(found) == set()
+    found = good()
+    found.calls += late
+    found.events[:0] = [Event(-2, "step_started", "slow", 1, 0.0)]
+    found.events += [Event(98, taken, "slow", 1, 9.0), Event(99, "attempt_fenced", "slow", 1, 9.6)]
+    assert broken(found) == {ALONE}
+
+
+def test_a_late_owner_of_a_compensation_may_begin_it_when_the_handler_has_begun() -> None:
+    found = part("part[0].two", "part[0].one")
+    found.calls += called("undo:part[0].two", 9.2, 9.3, attempt=2)
+    assert list(INVARIANTS[ALONE](evidence(found)))
+    path = "undo:part[0].two"
+    found.events = [Event(1, "step_started", path, 2, 5.0), Event(2, "step_released", path, 2, 6.0)]
+    assert not list(INVARIANTS[ALONE](evidence(found)))
+
+
+def test_a_part_goes_back_while_what_is_around_it_goes_on() -> None:
+    found = part("part[0].two", "part[0].one")
+    found.calls += called("behind", 9.6, None)
+    assert not list(INVARIANTS[ALONE](evidence(found)))
+    found.calls += called("part[0].slow", 9.6, None)
+    assert list(INVARIANTS[ALONE](evidence(found)))
+
+
+FENCED = "no settle by a fenced owner"
+
+
+def history(*events: tuple[str, int | None]) -> Found:
+    """An execution with this history of one step: types, and attempts."""
+    found = Found(id="x", definition="unsteady", status="succeeded", key="k", error=None)
+    found.events = [Event(n, kind, "a", attempt, float(n)) for n, (kind, attempt) in enumerate(events)]
+    return found
+
+
+HELD = [("step_ready", None), ("step_started", 1)]
+WRITTEN = ["step_succeeded", "step_failed", "step_timed_out", "step_retrying", "step_waiting"]
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+def test_whatever_a_fenced_owner_writes_is_noticed(written: str) -> None:
+    for lost in ("step_released", "step_cancelled"):
+        assert FENCED in broken(history(*HELD, (lost, 1), (written, 1)))
+    assert FENCED in broken(history(*HELD, ("step_released", 1), ("step_started", 2), (written, 1)))
+    for let_go in ("step_retrying", "step_waiting"):
+        assert FENCED in broken(history(*HELD, (let_go, 1), (written, 1)))
+    assert FENCED not in broken(history(*HELD, (written, 1)))
+
+
+def test_what_others_write_with_right_is_no_settle_by_a_fenced_owner() -> None:
+    for right in (
+        # A sweep failed it with its own token, or the reply to its own failure was lost.
+        [("step_failed", 1), ("attempt_fenced", 1)],
+        [("step_retrying", 1), ("step_ready", None), ("attempt_fenced", 1), ("step_started", 2), ("step_succeeded", 2)],
+        # A drain cancels what nobody has; a release cancels what is halted.
+        [("step_released", 1), ("step_cancelled", 1)],
+        [("step_cancelled", 1), ("attempt_fenced", 1)],
+        [("step_released", 1), ("attempt_fenced", 1), ("step_started", 2), ("step_waiting", 2), ("step_cancelled", 2)],
+        # An operator gives it an output.
+        [("step_failed", 1), ("step_succeeded", None)],
+    ):
+        assert FENCED not in broken(history(*HELD, *right))
+
+
+@pytest.mark.parametrize("undo", [False, True])
+def test_an_effect_of_another_attempt_than_the_recorded_is_noticed(undo: bool) -> None:
+    found = good()
+    found.effects = [replace(e, attempt=2) if (e.path, e.undo) == ("one", undo) else e for e in found.effects]
+    assert broken(found) == {"effects and records are the same"}
 
 
 def test_a_step_that_starts_after_a_cancellation_is_noticed() -> None:

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, text
 
 from fault_suite.outside import Answer, Call, Outside
-from fault_suite.workload import ENDS, JOINS, PARTS
+from fault_suite.workload import ENDS, JOINS, PARTS, UNDOABLE
 from orchestrator.ledger import verify
-from orchestrator.model.identity import undone_path
+from orchestrator.model.identity import undo_path, undone_path
 from orchestrator.model.state import SETTLED_STEPS
 
 Violations: TypeAlias = Iterator[str]
@@ -24,6 +25,10 @@ _SETTLING = {f"step_{status}" for status in SETTLED_STEPS}
 #: An owner has its step no more, though that is not settled.
 _LET_GO = ("step_released", "step_retrying", "step_waiting", "step_ready")
 _GAVE_UP = ("step_released", "attempt_fenced", "step_timed_out", "step_cancelled", "step_retrying")
+#: What only an attempt that has its step writes, or a sweep in its name and with its token. A step may be released or
+#: cancelled by anybody.
+_BY_HOLDER = ("step_succeeded", "step_failed", "step_timed_out", "step_retrying", "step_waiting")
+_PUT_BACK = ("step_retrying", "step_waiting")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,26 @@ class Found:
     def named(self, kind: str, path: str | None = None) -> list[Event]:
         """Events of a type, of a step or of all."""
         return [event for event in self.events if event.type == kind and path in {None, event.path}]
+
+    def to_undo(self) -> list[str]:
+        """Paths of the steps that have succeeded and have a compensation."""
+        can_be = UNDOABLE.get(self.definition, frozenset())
+        return [path for path, step in self.steps.items() if path in can_be and step.status == "succeeded"]
+
+    def taken(self) -> dict[tuple[str | None, int | None], int]:
+        """Attempts that were taken from their owners, who may know nothing of it: path and number -> id of the event
+        that did it."""
+        taken: dict[tuple[str | None, int | None], int] = {}
+        held = set[tuple[str | None, int | None]]()
+        for event in self.events:
+            attempt = (event.path, event.attempt)
+            if event.type == "step_started":
+                held.add(attempt)
+            elif event.type in _SETTLING or event.type in _LET_GO:
+                if attempt in held and event.type in {"step_released", "step_cancelled"}:
+                    taken[attempt] = event.id
+                held.discard(attempt)
+        return taken
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,11 +172,14 @@ ENDED_WELL = {"succeeded", "compensated", "cancelled"}
 
 
 def _ends(evidence: Evidence) -> Violations:
+    """What is cancelled goes back, unless there was nothing yet to undo."""
     cancelled = {answer.execution for answer in evidence.answers if answer.kind == "cancelled"}
     for found in evidence.executions.values():
         wanted = ENDS[found.definition] - ({"succeeded"} if found.id in cancelled else set())
         if found.status in _FINAL and found.status not in wanted:
             yield f"{found.definition} {found.id} ended {found.status} ({found.error})"
+        elif found.status == "cancelled" and (left := found.to_undo()):
+            yield f"{found.definition} {found.id} ended cancelled, and {', '.join(left)} had succeeded"
 
 
 def _nothing_open(evidence: Evidence) -> Violations:
@@ -184,6 +212,16 @@ def _effects_as_recorded(evidence: Evidence) -> Violations:
         for path, undo in made ^ recorded:
             what = "took effect and is not recorded" if (path, undo) in made else "is recorded and took no effect"
             yield f"{found.definition} {found.id}: {path}{' (undone)' if undo else ''} {what}"
+        succeeded = defaultdict(set)
+        for event in found.named("step_succeeded"):
+            succeeded[event.path].add(event.attempt)
+        for effect in found.effects:
+            attempts = succeeded[undo_path(effect.path) if effect.undo else effect.path]
+            if attempts and effect.attempt not in attempts:
+                yield (
+                    f"{found.definition} {found.id}: {effect.path}{' (undone)' if effect.undo else ''} took effect in "
+                    f"attempt {effect.attempt} and is recorded of {', '.join(map(str, attempts))}"
+                )
 
 
 def _settled_once(evidence: Evidence) -> Violations:
@@ -195,23 +233,28 @@ def _settled_once(evidence: Evidence) -> Violations:
 
 
 def _fenced_settle(evidence: Evidence) -> Violations:
+    """To be told of as fenced as well is wrong of a success only. What failed may have been failed by a sweep, with the
+    owner's token, before the owner came to it; or a reply was lost, and when it was asked for, the step had gone on.
+    """
     for found in evidence.executions.values():
         current: dict[str | None, int | None] = {}
         for event in found.events:
             if event.type == "step_started":
                 current[event.path] = event.attempt
-            elif event.type == "step_released":
+            elif event.type in {"step_released", "step_cancelled"}:
                 current[event.path] = None
-            elif event.type == "step_succeeded" and event.attempt is not None:
+            elif event.type in _BY_HOLDER and event.attempt is not None:
                 holder = current.get(event.path)
                 fenced = {other.attempt for other in found.named("attempt_fenced", event.path)}
-                if event.attempt in fenced:
+                if event.type == "step_succeeded" and event.attempt in fenced:
                     yield f"{found.definition} {found.id}: {event.path} is settled by attempt {event.attempt}, fenced"
                 if holder != event.attempt:
                     yield (
-                        f"{found.definition} {found.id}: attempt {event.attempt} of {event.path} settled it "
+                        f"{found.definition} {found.id}: attempt {event.attempt} of {event.path} wrote {event.type} "
                         f"when {f'attempt {holder}' if holder else 'nobody'} had it"
                     )
+                elif event.type in _PUT_BACK:
+                    current[event.path] = None
 
 
 def _one_at_a_time(evidence: Evidence) -> Violations:
@@ -288,11 +331,40 @@ def _undone_in_reverse(evidence: Evidence) -> Violations:
             yield f"{found.definition} {found.id}: of {part or done} only {undone} were undone"
 
 
-def _undone_alone(evidence: Evidence) -> Violations:
+def _undone_once(evidence: Evidence) -> Violations:
+    """Asked of the records, as a compensation may leave no effect. It may be called more than once: whoever called it
+    may have died before it was settled."""
     for found in evidence.executions.values():
-        undos = [call.at for call in found.calls if call.undo and call.phase == "begun"]
+        inner, _ = PARTS.get(found.definition, (None, ""))
+        for path in found.to_undo():
+            undo = undo_path(path)
+            rows = sum(step.undoes == path and step.status == "succeeded" for step in found.steps.values())
+            settled = len(found.named("step_succeeded", undo))
+            if rows > 1 or settled > 1:
+                yield f"{found.definition} {found.id}: {path} was undone {max(rows, settled)} times"
+            part = inner is not None and path.startswith(inner) and found.status in _FINAL
+            if not part and found.status not in _WENT_BACK:
+                continue
+            if not rows or not settled:
+                yield f"{found.definition} {found.id}: {path} had succeeded and was not undone"
+            elif not any(call.path == undo and call.phase == "ended" for call in found.calls):
+                yield f"{found.definition} {found.id}: {path} is recorded as undone, and nobody did it"
+
+
+_WENT_BACK = {"compensated", "compensation_failed"}
+
+
+def _undone_alone(evidence: Evidence) -> Violations:
+    """Two things are right of an attempt whose owner was taken for dead, and only stood still or was cut off. It may be
+    at work still. And it may begin late, as nothing asks the ledger between a claim and its call; but then it must have
+    lost its claim before the first compensation was claimed. One that its own worker has put back begins no more.
+    """
+    for found in evidence.executions.values():
+        undos = [call for call in found.calls if call.undo and call.phase == "begun"]
         if not undos:
             continue
+        first, taken = min(call.at for call in undos), found.taken()
+        claimed = min((event.id for event in found.named("step_started") if _undoes(event)), default=0)
         given_up = {(event.path, event.attempt) for kind in _GAVE_UP for event in found.named(kind)}
         ended = {
             (call.path, call.attempt, call.pid): call.at
@@ -300,16 +372,23 @@ def _undone_alone(evidence: Evidence) -> Violations:
             if call.phase == "ended" and not call.undo
         }
         inner, handler = PARTS.get(found.definition, ("", ""))
+        # A compensation's late owner may begin it once more, when another has done it.
+        last = max((call.at for call in undos if (call.path, call.attempt) not in taken), default=first)
         for call in found.calls:
-            if call.path == handler and call.phase == "begun" and call.at < max(undos):
+            if call.path == handler and call.phase == "begun" and call.at < last:
                 yield f"{found.definition} {found.id}: {handler} began before the part before it had gone back"
-            if not call.path.startswith(inner):
+            if call.undo or call.phase != "begun" or not call.path.startswith(inner):
                 continue
-            if call.undo or call.phase != "begun" or (call.path, call.attempt) in given_up:
-                continue
-            end = ended.get((call.path, call.attempt, call.pid))
-            if end is not None and end > min(undos):
+            attempt = (call.path, call.attempt)
+            if call.at > first:
+                if taken.get(attempt, inf) > claimed:
+                    yield f"{found.definition} {found.id}: {call.path} began when compensations had begun"
+            elif attempt not in given_up and ended.get((*attempt, call.pid), first) > first:
                 yield f"{found.definition} {found.id}: {call.path} was at work when compensations had begun"
+
+
+def _undoes(event: Event) -> bool:
+    return event.path is not None and undone_path(event.path) is not None
 
 
 def _keys_once(evidence: Evidence) -> Violations:
@@ -349,6 +428,7 @@ INVARIANTS: dict[str, Callable[[Evidence], Violations]] = {
     "no step started after a cancellation": _started_after_cancel,
     "joins fire once, after all their parts": _joins_once,
     "compensations in reverse order, all of them": _undone_in_reverse,
+    "every step that goes back is undone once": _undone_once,
     "no compensation while a forward attempt lives": _undone_alone,
     "one execution for each idempotency key": _keys_once,
     "the ledger agrees with itself": _ledger_agrees,

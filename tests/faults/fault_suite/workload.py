@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from orchestrator import (
     wait,
     workflow,
 )
+from orchestrator.model.definition import Step
 
 if outside.FOLDER in os.environ:
     # Only in processes that were started to be hurt: not in the suite's own, and not in a test that imports this.
@@ -236,5 +237,17 @@ ENDS = {
 }
 #: What goes back by itself while the rest goes on: what its paths begin with, and the step that begins then.
 PARTS = {"partly": ("part[", "instead")}
+
+
+def _undoable(steps: Iterable[Step], inner: str = "") -> Iterator[str]:
+    """Paths of the steps that have a compensation; bodies are carried out once."""
+    for found in steps:
+        if found.compensation is not None:
+            yield inner + found.id
+        yield from _undoable(found.steps, f"{inner}{found.id}[0].")
+
+
+#: Which steps have a compensation.
+UNDOABLE = {found.name: frozenset(_undoable(found.definition.steps)) for found in (saga, partly, doomed)}
 #: Which step is a join, and of what.
 JOINS = {"fan": ("join", tuple(f"part_{n}" for n in range(4)))}
