@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from orchestrator.compiler.compile import CHAIN_LIMIT, compile_plan
 from orchestrator.compiler.graph import Graph
 from orchestrator.dispatch.publish import Planned
+from orchestrator.engine.apart import Apart
 from orchestrator.engine.core import Core
 from orchestrator.engine.finish import finish
 from orchestrator.engine.saga import retreat
@@ -63,8 +64,12 @@ def advance_many(core: Core, connection: Connection, paths: Iterable[tuple[str, 
     by_execution: dict[str, list[str]] = defaultdict(list)
     for execution_id, path in paths:
         by_execution[execution_id].append(path)
-    plans = [_plan(core, connection, execution_id, only) for execution_id, only in by_execution.items()]
-    core.publisher.publish([planned for planned in plans if planned is not None])
+    plans = []
+    with Apart() as apart:
+        for execution_id, only in by_execution.items():
+            with apart.one(execution_id):
+                plans.append(_plan(core, connection, execution_id, only))
+        core.publisher.publish([planned for planned in plans if planned is not None])
 
 
 def child_ended(core: Core, connection: Connection, child: str) -> None:

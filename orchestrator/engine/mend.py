@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from orchestrator.compiler.graph import MACHINE
 from orchestrator.engine.advance import advance, advance_many, child_ended
+from orchestrator.engine.apart import Apart
 from orchestrator.engine.core import Core
 from orchestrator.engine.failure import follow_failure, settle_failure
 from orchestrator.engine.part import after_undo
@@ -26,43 +27,56 @@ def decide_joins(core: Core, connection: Connection, found: Iterable[tuple[str, 
     for execution_id, path in found:
         by_execution[execution_id].append(path)
     ready = []
-    for execution_id, paths in by_execution.items():
-        opened = bare_spread(core, connection, execution_id)
-        if opened is None:
-            continue
-        made = opened[1].decide(paths)
-        ready += [(execution_id, path) for path in made]
-        if not made:
-            # What was skipped may have been the last of it.
-            advance(core, connection, execution_id, ())
-    advance_many(core, connection, ready)
+    with Apart() as apart:
+        for execution_id, paths in by_execution.items():
+            with apart.one(execution_id):
+                opened = bare_spread(core, connection, execution_id)
+                if opened is None:
+                    continue
+                made = opened[1].decide(paths)
+                ready += [(execution_id, path) for path in made]
+                if not made:
+                    # What was skipped may have been the last of it.
+                    advance(core, connection, execution_id, ())
+        advance_many(core, connection, ready)
 
 
 def wake_containers(core: Core, connection: Connection, found: Iterable[tuple[str, str, str, bool]]) -> None:
     """Wake steps whose body has ended: execution id, path, what the paths of the body begin with, whether it broke."""
     ready = []
-    for execution_id, path, inner, broken in found:
-        if broken:
-            # Not of others: a loop may have begun its next iteration meanwhile.
-            halts.drain(connection, execution_id, inner)
-        opened = bare_spread(core, connection, execution_id)
-        if opened is not None and opened[1].wake(path, inner):
-            ready.append((execution_id, path))
-    advance_many(core, connection, ready)
+    with Apart() as apart:
+        for execution_id, path, inner, broken in found:
+            with apart.one(execution_id):
+                if broken:
+                    # Not of others: a loop may have begun its next iteration meanwhile.
+                    halts.drain(connection, execution_id, inner)
+                opened = bare_spread(core, connection, execution_id)
+                if opened is not None and opened[1].wake(path, inner):
+                    ready.append((execution_id, path))
+        advance_many(core, connection, ready)
 
 
 def tell_parents(core: Core, connection: Connection, found: Iterable[str]) -> None:
     """Wake the steps that wait for children which have ended."""
-    for child in found:
-        child_ended(core, connection, child)
+    with Apart() as apart:
+        for child in found:
+            with apart.one(child):
+                child_ended(core, connection, child)
 
 
 def cancel_orphans(core: Core, connection: Connection, limit: int) -> int:
     """Cancel the children of steps that were cancelled themselves; how many."""
     found = children.cancel_orphans(connection, limit)
-    for child in found:
-        advance(core, connection, child)
+    take_up(core, connection, found)
     return len(found)
+
+
+def take_up(core: Core, connection: Connection, found: Iterable[str]) -> None:
+    """Take executions up wherever they stand."""
+    with Apart() as apart:
+        for execution_id in found:
+            with apart.one(execution_id):
+                advance(core, connection, execution_id)
 
 
 def end_of_header(

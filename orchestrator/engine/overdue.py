@@ -13,6 +13,9 @@ from orchestrator.model.outcome import Failure
 
 #: A worker interrupts its own attempts at their timeout; those that it could not are fenced so many seconds after.
 GRACE = 2.0
+#: Seconds within which whoever claims a step in order to end it has done so: else its connection was lost, say, while
+#: it lives on, and the claim is overdue as any other.
+CLAIMED = 10.0
 #: Two readings of one clock within a statement, in seconds.
 _CLOSE = 0.05
 
@@ -56,7 +59,7 @@ def fail_unbegun(core: Core, connection: Connection, found: Unbegun, *, owner: s
         found.path,
         owner=owner,
         transactional=False,
-        timeout=None,
+        timeout=CLAIMED,
     )
     if taken is None:
         return False

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from orchestrator.engine.advance import advance, advance_many
+from orchestrator.engine.apart import Apart
 from orchestrator.engine.core import Core
 from orchestrator.engine.mend import fail_attempt
 from orchestrator.ledger.claims import Claim
@@ -25,12 +26,16 @@ def publish_released(core: Core, connection: Connection, released: Sequence[Rele
     Whoever dies before the last of it leaves those to the next release, the rest to the other sweeps.
     """
     ready = [(found.execution_id, found.path) for found in released if found.status == StepStatus.READY]
-    advance_many(core, connection, ready)
-    for execution_id in {found.execution_id for found in released if found.status == StepStatus.CANCELLED}:
-        advance(core, connection, execution_id, ())
-    for found in released:
-        if found.held is not None:
-            _fail(core, connection, found.held, found.crashes)
+    with Apart() as apart:
+        with apart.one():
+            advance_many(core, connection, ready)
+        for execution_id in {found.execution_id for found in released if found.status == StepStatus.CANCELLED}:
+            with apart.one(execution_id):
+                advance(core, connection, execution_id, ())
+        for found in released:
+            if found.held is not None:
+                with apart.one(found.execution_id):
+                    _fail(core, connection, found.held, found.crashes)
 
 
 def _fail(core: Core, connection: Connection, held: Claim, crashes: int) -> None:

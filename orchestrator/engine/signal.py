@@ -10,6 +10,7 @@ from orchestrator.authoring.schema import validate
 from orchestrator.compiler.graph import Graph
 from orchestrator.engine.admission import admit
 from orchestrator.engine.advance import advance_many
+from orchestrator.engine.apart import Apart
 from orchestrator.engine.core import Core
 from orchestrator.errors import InvalidInput
 from orchestrator.ledger import executions, signals
@@ -125,12 +126,14 @@ def emit(
 def match_left(core: Core, connection: Connection, limit: int) -> int:
     """Match what senders that died have left unmatched; how many steps that were."""
     found, woken = signals.unmatched(connection, limit), []
-    for execution_id, path in found:
-        about = executions.about(connection, execution_id)
-        if about is not None:
-            graph = core.graphs.get(connection, about.definition_id)
-            woken += [(execution_id, taken) for taken in match(connection, graph, execution_id, path)]
-    advance_many(core, connection, woken)
+    with Apart() as apart:
+        for execution_id, path in found:
+            with apart.one(execution_id):
+                about = executions.about(connection, execution_id)
+                if about is not None:
+                    graph = core.graphs.get(connection, about.definition_id)
+                    woken += [(execution_id, taken) for taken in match(connection, graph, execution_id, path)]
+        advance_many(core, connection, woken)
     return len(found)
 
 

@@ -37,6 +37,15 @@ _STATELESS: dict[str, Any] = {"prepare_threshold": None}
 NOT_MIGRATED = frozenset({"42P01", "3F000"})
 
 
+#: What the server goes by: a peer that vanished without a word is noticed in about 15 s (in seconds, and milliseconds).
+_VANISHED = {
+    "tcp_keepalives_idle": 5,
+    "tcp_keepalives_interval": 3,
+    "tcp_keepalives_count": 3,
+    "tcp_user_timeout": 15000,
+}
+
+
 def connect(url: str, *, pool_size: int, lock_timeout: float, pooler: bool = False) -> Engine:
     """An engine on the ledger whose connections commit each statement by itself.
 
@@ -72,8 +81,13 @@ def connect(url: str, *, pool_size: int, lock_timeout: float, pooler: bool = Fal
 
 
 def _of_session(url: str, lock_timeout: float) -> dict[str, Any]:
-    """What a session of our own is told when it begins, and keeps."""
-    options = f"-c lock_timeout={int(lock_timeout * 1000)} -c timezone=UTC"
+    """What a session of our own is told when it begins, and keeps.
+
+    The server too must notice a peer that vanished: until then it keeps an open transaction, and the locks in it. By
+    itself it would after two hours.
+    """
+    vanished = "".join(f" -c {name}={value}" for name, value in _VANISHED.items())
+    options = f"-c lock_timeout={int(lock_timeout * 1000)} -c timezone=UTC{vanished}"
     given = make_url(url).query.get("options")
     return {"prepare_threshold": 2, "options": f"{given} {options}" if given else options}
 

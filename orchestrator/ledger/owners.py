@@ -26,6 +26,7 @@ from orchestrator.model.state import StepStatus
 REGISTER = text("""
 INSERT INTO orchestrator.worker (boot_id, tenant, name, queues, children, pid, draining_at)
 VALUES (:boot, :tenant, :name, :queues, :children, :pid, CASE WHEN :draining THEN clock_timestamp() END)
+ON CONFLICT (boot_id) DO NOTHING
 """)
 
 #: Zero rows: this node was buried, and its claims were given to others.

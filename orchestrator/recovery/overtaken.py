@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from orchestrator.engine.advance import advance_many
+from orchestrator.engine.apart import Apart
 from orchestrator.ledger import probes
 from orchestrator.recovery.sweep import LIMIT, Context, Sweep
 
@@ -16,14 +17,16 @@ AGE = 2.0
 
 def sweep(context: Context) -> int:
     """Publish again what probes have overtaken, and send the probes that are due."""
-    lost = probes.overtaken(context.connection, LIMIT)
-    if lost:
-        logger.warning("messages were lost; their steps are published again", extra={"steps": len(lost)})
-        advance_many(context.core, context.connection, lost)
-    probes.repeat(context.connection)
-    for probe in probes.to_send(context.connection):
-        context.core.publisher.probe(probe.id, probe.queue)
-    probes.prepare(context.connection, context.core.settings.tenant, AGE)
+    with Apart() as apart:
+        lost = probes.overtaken(context.connection, LIMIT)
+        if lost:
+            logger.warning("messages were lost; their steps are published again", extra={"steps": len(lost)})
+            with apart.one():
+                advance_many(context.core, context.connection, lost)
+        probes.repeat(context.connection)
+        for probe in probes.to_send(context.connection):
+            context.core.publisher.probe(probe.id, probe.queue)
+        probes.prepare(context.connection, context.core.settings.tenant, AGE)
     return len(lost)
 
 

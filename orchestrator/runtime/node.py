@@ -22,6 +22,7 @@ from orchestrator.engine.core import Core
 from orchestrator.engine.release import publish_released
 from orchestrator.ledger import database, owners
 from orchestrator.ledger.owners import Released
+from orchestrator.model.identity import new_id
 from orchestrator.runtime.owner import Node
 from orchestrator.runtime.watch import Watch
 
@@ -62,7 +63,6 @@ class NodeLife:
 
     def start(self) -> None:
         """Register under a new boot id and begin to beat."""
-        self._node.new_boot()
         self._register()
         for thread in self._threads:
             thread.start()
@@ -100,11 +100,15 @@ class NodeLife:
             logger.warning("could not say goodbye; the node will be found dead", extra={"reason": str(error)})
 
     def _register(self) -> None:
+        """Enter the node under a new boot id, and only then go by it: what is claimed under a name that the ledger does
+        not know is released by nobody."""
+        boot_id = new_id().hex
+
         def register() -> None:
             with self._beats.connect() as connection:
                 owners.register(
                     connection,
-                    self._node.boot_id,
+                    boot_id,
                     tenant=self._core.settings.tenant,
                     name=self._around.name,
                     queues=self._around.queues(),
@@ -114,6 +118,7 @@ class NodeLife:
                 )
 
         database.persist(register)
+        self._node.take_boot(boot_id)
         logger.info("node registered", extra={"boot_id": self._node.boot_id, "node": self._around.name})
 
     def _beat_on(self) -> None:
@@ -133,7 +138,6 @@ class NodeLife:
                 else:
                     # What we hold was given to others and is fenced; from now on we claim under a new name.
                     buried = self._node.boot_id
-                    self._node.new_boot()
                     logger.warning("node was taken for dead; going on under a new boot id", extra={"buried": buried})
                     self._register()
             except SQLAlchemyError as error:
@@ -142,7 +146,7 @@ class NodeLife:
     def _living(self) -> list[int]:
         """Pool children that have not ended; those that have are given to the release. The event loop notices a death
         much sooner, but not while it looks for the broker, and a child that is told alive keeps its claims."""
-        children = self._seen or frozenset(self._around.children())
+        children = self._seen | frozenset(self._around.children())
         dead = frozenset(pid for pid in children if _has_ended(pid))
         for pid in dead - self._found:
             self._dead.put(pid)

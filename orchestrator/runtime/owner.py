@@ -27,17 +27,16 @@ class Node:
         self._shared = mmap.mmap(-1, _BOOT_LENGTH + 2)
         #: What its children are inside of.
         self.presence = Presence()
-        self.new_boot()
+        self.take_boot(new_id().hex)
 
     @property
     def boot_id(self) -> str:
         """This boot of the node, 32 hex digits."""
         return self._shared[:_BOOT_LENGTH].decode()
 
-    def new_boot(self) -> str:
-        """Take a new boot id: what is held under the old one is no longer ours."""
-        self._shared[:_BOOT_LENGTH] = new_id().hex.encode()
-        return self.boot_id
+    def take_boot(self, boot_id: str) -> None:
+        """Go by a new boot id: what is held under the old one is no longer ours."""
+        self._shared[:_BOOT_LENGTH] = boot_id.encode()
 
     @property
     def draining(self) -> bool:

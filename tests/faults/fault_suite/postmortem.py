@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from fault_suite.breakers import TELL
@@ -18,6 +19,7 @@ _LEFT = """
 SELECT id, definition_name, status FROM orchestrator.execution
 WHERE correlation_id = :mark AND settled_at IS NULL ORDER BY id LIMIT :sample
 """
+_OF = "SELECT definition_name, status FROM orchestrator.execution WHERE id = :id"
 _STEPS = """
 SELECT path, status, attempt, owner, halt, queue, awaits, due_at, started_at FROM orchestrator.step
 WHERE execution_id = :id AND settled_at IS NULL ORDER BY path
@@ -28,6 +30,16 @@ _EVENTS = "SELECT at, type, path, attempt, data FROM orchestrator.event WHERE ex
 def of(stack: Stack, mark: str) -> list[str]:
     """A text for each of the first executions of a load that are left."""
     return [_one(stack, *row) for row in stack.execute(_LEFT, mark=mark, sample=SAMPLE)]
+
+
+def of_steps(stack: Stack, steps: Sequence[tuple[str, str]]) -> list[str]:
+    """Likewise of steps that nobody has taken up, as execution and path, with the probes of their queues."""
+    found = []
+    for execution, path in steps[:SAMPLE]:
+        (row,) = stack.execute(_OF, id=execution)
+        found.append(f"{path} is not: {_one(stack, execution, *row)}")
+    probes = [dict(row._mapping) for row in stack.execute("SELECT * FROM orchestrator.probe")]
+    return [*found, f"{len(steps)} steps in all; probes: {probes}"]
 
 
 def _one(stack: Stack, id_: object, definition: str, status: str) -> str:

@@ -290,9 +290,8 @@ def _watch(stack: Stack, fault: Fault, strike: Strike, begin: float, result: Res
             break
         time.sleep(0.2)
     if fault.taken is not None and (result.taken is None or result.taken > fault.taken):
-        result.claims[TAKEN_UP] = [f"{path} of {execution} is not" for execution, path in hit] or [
-            f"after {result.taken:.1f} s, where {fault.taken:g} s were allowed"
-        ]
+        late = f"after {result.taken or since:.1f} s, where {fault.taken:g} s were allowed"
+        result.claims[TAKEN_UP] = postmortem.of_steps(stack, hit) if hit else [late]
     if fault.target is not None and (found.seconds is None or found.seconds > fault.target):
         after = "not at all" if found.seconds is None else f"after {found.seconds:.1f} s"
         result.claims[IN_TIME] = [f"{after}, where {fault.target:g} s were allowed; {found.before:.0f} calls/s before"]

@@ -96,3 +96,11 @@ def test_a_statement_that_somebody_cancels_is_sent_again(engine: Engine) -> None
             until(lambda: len(sent) > 1, "it is sent again")
             holder.rollback()
             waiting.result()
+
+
+def test_a_server_notices_a_peer_that_vanished(engine: Engine) -> None:
+    """Else it keeps the locks of an open transaction for hours."""
+    names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout")
+    with engine.connect() as connection:
+        told = [connection.execute(text(f"SHOW {name}")).scalar_one() for name in names]
+    assert told == ["5", "3", "3", "15000"]
