@@ -31,12 +31,12 @@ def killed(stack: Stack) -> Strike:
     "4f",
     f"everything in the broker forgotten with {ACTIVE:,} executions active",
     target=20,
-    taken=60,  # these alone have 5,000 calls to make
+    taken=60,  # they are taken up one after another
     needs=[needs.plain],
 )
 def forgotten(stack: Stack) -> Strike:
     # Some are done before the last is started.
-    stack.start_many("steady", ACTIVE + ACTIVE // 5)
+    stack.start_many("brief", ACTIVE + ACTIVE // 5)
     stack.until(lambda: stack.messages.length(WORK) > ACTIVE // 20, "messages wait", 20)
     active, lost = stack.unfinished(stack.mark), stack.messages.empty()
     now = time.monotonic()
