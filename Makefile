@@ -66,7 +66,7 @@ faults-long: $(STAMP) ## every fault, and 200 runs of faults at random: some fiv
 faults-mutants: $(STAMP) ## engines that are broken on purpose: the checker must catch each
 	@$(FAULTS) --mutants $(ARGS)
 
-faults-matrix: $(STAMP) ## every fault on the product's own timings; writes docs/crash-matrix.md; with BROKER=.., POOLER=1 one beside it
+faults-matrix: $(STAMP) ## every fault on the product's own timings; writes docs/crash-matrix.md, or one beside it
 	@$(FAULTS) --tier long --defaults --page docs/crash-matrix$(if $(BROKER),-$(BROKER))$(if $(POOLER),-pooler).md $(ARGS)
 
 # How many random workflows `make properties` draws, and from what; without a seed it takes a new one and tells it.

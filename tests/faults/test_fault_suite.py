@@ -22,8 +22,9 @@ import pytest
 from click.testing import CliRunner
 from fault_suite import mutants, report, scenario
 from fault_suite.__main__ import main
-from fault_suite.checker import INVARIANTS, Effect, Event, Evidence, Found, Step, check
+from fault_suite.checker import INVARIANTS, check
 from fault_suite.client import MIX, evenly
+from fault_suite.evidence import Effect, Event, Evidence, Found, Step
 from fault_suite.fault import FAULTS
 from fault_suite.outside import Answer, Call, Outside
 from fault_suite.proxy import Proxy
@@ -627,14 +628,15 @@ def test_what_is_broken_is_told_last_and_what_was_left_out_once_for_each_reason(
     fault = FAULTS[0]
     report.left_out(told, [(fault, "too long"), (replace(fault, number="4x"), "too long"), (fault, "no servers")])
     report.table(told, [broken], [])
-    report.failures(told, [scenario.Result(number="2a", title="another", seed=6), broken])
+    report.failures(told, [scenario.Result(number="2a", title="another", seed=6), broken], "BROKER=amqp ")
     lines = told.export_text().splitlines()
     assert lines[:2] == [
         f"NOT RUN {fault.number} 4x: 2 faults: too long",
         f"NOT RUN {fault.number}: {fault.title}: no servers",
     ]
-    assert [words.split()[0] for words in lines[-7:]] == ["1a", *["the"] * 6]
-    assert lines[-1].endswith(f"{scenario.HIT}: 2 more")
+    assert [words.split()[0] for words in lines[-8:-1]] == ["1a", *["the"] * 6]
+    assert lines[-2].endswith(f"{scenario.HIT}: 2 more")
+    assert lines[-1].strip() == 'again: BROKER=amqp make faults SEED=5 ARGS="--only 1a --mixed 0"'
 
 
 def test_only_a_run_that_has_been_kept_can_go_on(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 
-from fault_suite import checker, postmortem, republished
+from fault_suite import checker, evidence, postmortem, republished
 from fault_suite.fault import Broken, Fault, Missed, Strike
 from fault_suite.rates import Recovery, recovery
 from fault_suite.stack import Stack
@@ -329,10 +329,10 @@ WHERE s.status IN ('ready', 'running')
 
 def _check(stack: Stack, mark: str, result: Result) -> None:
     with stack.engine.connect() as connection:
-        evidence = checker.collect(connection, stack.outside, mark, stack.differences(mark))
-    result.claims |= checker.check(evidence)
-    result.executions = len(evidence.executions)
-    result.completed = sum(found.status in checker.ENDED_WELL for found in evidence.executions.values())
+        found = evidence.collect(connection, stack.outside, mark, stack.differences(mark))
+    result.claims |= checker.check(found)
+    result.executions = len(found.executions)
+    result.completed = sum(found.status in checker.ENDED_WELL for found in found.executions.values())
     result.connections = stack.census.most
     if not stack.census.most:
         result.claims[FEW_CONNECTIONS] = [f"none was seen in {stack.census.looks} looks"]
