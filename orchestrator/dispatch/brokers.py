@@ -64,8 +64,16 @@ def speaks_amqp(connection: Any) -> bool:
 
 
 def lowest_priority(app: Celery) -> int:
-    """Redis counts priorities down from 0, RabbitMQ up."""
-    return 0 if speaks_amqp(app.connection_for_write()) else 9
+    """The lowest priority that a message of a step may have; RabbitMQ counts priorities up from 0, Redis down.
+
+    On Redis it is not the lowest there is: each priority has a list of its own, which is read only when those before it
+    are empty, and under a load that never lets them be, what is in it waits for ever. The lowest that a task of the
+    application asks for is as low as any step goes.
+    """
+    if speaks_amqp(app.connection_for_write()):
+        return 0
+    asked = (getattr(task, "priority", None) for task in app.tasks.values())
+    return max(int(priority) for priority in (app.conf.task_default_priority or 0, *asked) if priority is not None)
 
 
 def tls(url: str, authorities: str | None) -> dict[str, Any] | None:

@@ -76,7 +76,7 @@ class Publisher:
         return True
 
     def probe(self, probe_id: int, queue: str) -> None:
-        """Send a probe behind everything in a queue: at the lowest priority there is."""
+        """Send a probe behind everything in a queue: at the lowest priority of anything in it."""
         self._quietly(PROBE_TASK, (probe_id,), queue=queue, priority=brokers.lowest_priority(self._app))
 
     def sweep(self, name: str, queue: str, expires: float) -> None:

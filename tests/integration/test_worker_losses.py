@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import pytest
 from nodes.process_nodes import BeatNode, WorkerNode
 from nodes.site import WORK, Pool, Site, settled_once
 from nodes.waiting import eventually
 
-from orchestrator import ExecutionHandle
+from orchestrator import ControlRefused, ExecutionHandle
 
 pytest_plugins = ("nodes.fixtures",)
 
@@ -68,7 +70,7 @@ def test_a_backlog_behind_busy_workers_is_not_published_again(
         eventually(lambda: site.execute(f"{PROBES} AND sent_at IS NOT NULL"), "a probe is sent")
         fires = site.value(FIRES)
         eventually(lambda: site.value(FIRES) >= fires + 6, "sweeps go on")
-        # On RabbitMQ the probe is among them; on Redis its lower priority has a list of its own.
+        # The probe is among them.
         assert len([message for message in site.waiting(WORK) if message.task == "orchestrator.segment"]) == 20
         for handle in (*blocking, *handles):
             if handle in blocking:
@@ -77,6 +79,31 @@ def test_a_backlog_behind_busy_workers_is_not_published_again(
         eventually(lambda: not site.execute(PROBES), "the probe has come back")
         published = Counter(message.args[0] for message in traffic.segments())
     assert {published[handle.id] for handle in (*blocking, *handles)} == {1}
+
+
+def test_a_message_is_missed_though_its_queue_is_never_empty(
+    site: Site, worker: WorkerNode, second_beat: BeatNode
+) -> None:
+    """Redis keeps a list for each priority, and reads one of a lower priority only while all others are empty."""
+    blocking = occupy(site)
+    lost = site.start("quick")
+    assert site.broker.length(WORK) == 1
+    site.broker.drop(WORK)
+    others, shortest, deadline = [], SLOTS, time.monotonic() + 60
+    while lost.status() == "running":
+        assert time.monotonic() < deadline, "it is not missed"
+        if (length := site.broker.length(WORK)) < 2 * SLOTS:
+            others.append(site.start("slow-steps"))
+        elif blocking:
+            site.open(blocking.pop())
+        else:
+            shortest = min(shortest, length)
+    assert lost.result(1) == 1
+    assert shortest > 0
+    for handle in others:
+        with suppress(ControlRefused):
+            site.orchestrator.cancel(handle.id, actor="ann", reason="a test")
+    eventually(lambda: {handle.status() for handle in others} <= {"cancelled", "succeeded"}, "they have ended")
 
 
 def test_two_beats_fire_once_and_one_goes_on_alone(site: Site, worker: WorkerNode) -> None:
