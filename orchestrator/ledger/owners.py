@@ -86,30 +86,48 @@ def _release(whose: str, *, died: str = "true", waiting: str = "SKIP LOCKED") ->
     return text(_RELEASE.replace("<whose>", whose).replace("<died>", died).replace("<waiting>", waiting))
 
 
+#: Held by nodes that are gone.
+_GONE = """EXISTS (
+    SELECT FROM orchestrator.worker w WHERE (w.buried_at IS NOT NULL OR w.stopped_at IS NOT NULL)
+      AND w.boot_id = split_part(<row>.owner, '.', 1))"""
+#: Held by pool children, or threads of theirs, that their living node no longer lists. A child's first claim may
+#: precede the first heartbeat that lists it, so only older claims count. Pools without processes list none, and lose
+#: none.
+_LOST_CHILD = """EXISTS (
+    SELECT FROM orchestrator.worker w WHERE w.buried_at IS NULL AND w.stopped_at IS NULL
+      AND w.boot_id = split_part(<row>.owner, '.', 1) AND cardinality(w.children) > 0
+      AND NOT split_part(split_part(<row>.owner, '.', 2), '-', 1)::int = ANY(w.children || w.pid)
+      AND <row>.started_at < w.seen - interval '5 seconds')"""
+
 #: Waits for the dead owner's last statement, which may still be at work.
 RELEASE_OWNER = _release("owner = :owner", died="CAST(:died AS boolean)", waiting="")
-#: Of nodes that are gone.
 RELEASE_GONE = _release(
-    """EXISTS (
-    SELECT FROM orchestrator.worker w WHERE (w.buried_at IS NOT NULL OR w.stopped_at IS NOT NULL)
-      AND w.boot_id = split_part(owner, '.', 1))""",
+    _GONE.replace("<row>", "step"),
     died="""NOT EXISTS (
     SELECT FROM orchestrator.worker w WHERE w.stopped_at IS NOT NULL AND w.boot_id = split_part(owner, '.', 1))""",
 )
-#: Of pool children that their living node no longer lists. A child's first claim may precede the first heartbeat that
-#: lists it, so only older claims count.
-RELEASE_LOST_CHILDREN = _release("""EXISTS (
-    SELECT FROM orchestrator.worker w WHERE w.buried_at IS NULL AND w.stopped_at IS NULL
-      AND w.boot_id = split_part(owner, '.', 1) AND cardinality(w.children) > 0
-      AND NOT split_part(split_part(owner, '.', 2), '-', 1)::int = ANY(w.children || w.pid)
-      AND step.started_at < w.seen - interval '5 seconds')""")
+RELEASE_LOST_CHILDREN = _release(_LOST_CHILD.replace("<row>", "step"))
 
-RELEASE_RECORDS = text("""
+
+def _release_records(whose: str) -> TextClause:
+    return text(f"""
 UPDATE orchestrator.idempotency_record r SET status = 'ready', owner = NULL
-WHERE r.status = 'running' AND (r.owner = :owner OR EXISTS (
-    SELECT FROM orchestrator.worker w WHERE (w.buried_at IS NOT NULL OR w.stopped_at IS NOT NULL)
-      AND w.boot_id = split_part(r.owner, '.', 1)))
+WHERE r.status = 'running' AND {whose}
 """)
+
+
+#: The dead owner's last statement may still be at work. A settle or a give-back holds its row and is waited for: then
+#: the row no longer runs. A take is not waited for, as its row does not run yet in what this statement sees;
+#: RELEASE_LOST_RECORDS sees it later.
+RELEASE_RECORDS = _release_records("r.owner = :owner")
+#: Off its main thread a process takes records under its name, a hyphen, and the thread. The range holds just the names
+#: that begin so, as "." follows "-" and the column is compared by bytes; it finds them by index, whatever the name.
+RELEASE_RECORDS_OF_PROCESS = _release_records(
+    """(r.owner = :owner OR (r.owner > CAST(:owner AS text) || '-' AND r.owner < CAST(:owner AS text) || '.'))"""
+)
+#: Of two that release a record, one's UPDATE waits for the other's and finds it ready, or taken anew: by an owner whose
+#: start is later than any heartbeat that it sees. A record that is settled meanwhile is no longer running.
+RELEASE_LOST_RECORDS = _release_records(f"({_GONE} OR {_LOST_CHILD})".replace("<row>", "r"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,24 +194,31 @@ def bury(connection: Connection, observer: str, silence: float) -> list[tuple[st
     return [(row[0], row[1]) for row in connection.execute(BURY, {"observer": observer, "silence": silence})]
 
 
-def release(connection: Connection, owner: str, *, max_crashes: int | None = None, died: bool = True) -> list[Released]:
+def release(
+    connection: Connection, owner: str, *, max_crashes: int | None = None, died: bool = True, whole: bool = False
+) -> list[Released]:
     """Take back whatever this owner holds; the caller publishes it, or fails it.
 
     Args:
         max_crashes: so many dead owners fail a step; None releases all.
         died: False when it was told to end, which is nobody's fault and not counted.
+        whole: the owner is a process that has ended, so what its threads have taken under names of their own is
+            released too: keys of `@idempotent`, as steps are claimed in a pool child's main thread alone.
     """
-    connection.execute(RELEASE_RECORDS, {"owner": owner})
+    connection.execute(RELEASE_RECORDS_OF_PROCESS if whole else RELEASE_RECORDS, {"owner": owner})
     return _released(connection, RELEASE_OWNER, {"owner": owner, "most": max_crashes, "died": died})
 
 
 def release_gone(connection: Connection, *, max_crashes: int | None = None) -> list[Released]:
     """Take back whatever is held by nodes that are gone, or by children that their nodes no longer list.
 
+    This also finds what `release` has missed: the database was away for too long, or a take was in its commit when its
+    child was killed. Keys of `@idempotent` that were taken outside workers stay: nobody hears whether those live.
+
     Args:
         max_crashes: so many dead owners fail a step; None releases all.
     """
-    connection.execute(RELEASE_RECORDS, {"owner": None})
+    connection.execute(RELEASE_LOST_RECORDS)
     most = {"most": max_crashes}
     return [*_released(connection, RELEASE_GONE, most), *_released(connection, RELEASE_LOST_CHILDREN, most)]
 

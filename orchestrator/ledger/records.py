@@ -18,7 +18,7 @@ RETURNING attempt
 """)
 
 READ = text("""
-SELECT status, input_hash, output, owner FROM orchestrator.idempotency_record
+SELECT status, input_hash, output, owner, attempt FROM orchestrator.idempotency_record
 WHERE tenant = :tenant AND scope = :scope AND key = :key
 """)
 
@@ -57,10 +57,14 @@ class Record:
     input_hash: str
     output: Any
     owner: str | None
+    attempt: int
 
 
 def take(connection: Connection, key: Key, *, input_hash: str, owner: str) -> int | None:
-    """Claim a key; the attempt's number, or None when it runs, has succeeded, or was used with another input."""
+    """Claim a key; the attempt's number, or None when it runs, has succeeded, or was used with another input.
+
+    Waits for any other take of the key that has not committed yet.
+    """
     attempt: int | None = connection.execute(TAKE, {**key.columns(), "hash": input_hash, "owner": owner}).scalar()
     return attempt
 
@@ -68,7 +72,9 @@ def take(connection: Connection, key: Key, *, input_hash: str, owner: str) -> in
 def read(connection: Connection, key: Key) -> Record | None:
     """How the key stands; None when it was never taken."""
     row = connection.execute(READ, key.columns()).first()
-    return None if row is None else Record(status=row[0], input_hash=row[1], output=row[2], owner=row[3])
+    if row is None:
+        return None
+    return Record(status=row[0], input_hash=row[1], output=row[2], owner=row[3], attempt=row[4])
 
 
 def settle(connection: Connection, key: Key, *, attempt: int, owner: str, output: str) -> bool:

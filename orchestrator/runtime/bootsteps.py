@@ -221,6 +221,6 @@ def _child_starts(worker: Worker) -> None:
         with worker.core.database.connect() as connection:
             # Process ids come again: whatever an earlier one of this name held is not ours. Released in any case, as
             # one that is left with this name would count as ours; the next death fails it.
-            owners.release(connection, worker.node.owner())
+            owners.release(connection, worker.node.owner(), whole=True)
     except SQLAlchemyError as error:
         logger.warning("child starts without the database", extra={"reason": str(error)})

@@ -166,7 +166,8 @@ class NodeLife:
         died = not self._node.draining
 
         def take(connection: Connection) -> list[Released]:
-            return owners.release(connection, owner, max_crashes=self._core.settings.max_crashes, died=died)
+            most = self._core.settings.max_crashes
+            return owners.release(connection, owner, max_crashes=most, died=died, whole=True)
 
         def release() -> list[Released]:
             with self._core.database.connect() as connection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from time import sleep
 
 from examples.existing_celery.app import app, counters
@@ -25,6 +26,14 @@ def killed(key: str, kills: int) -> int:
         os.kill(os.getpid(), signal.SIGKILL)
     counters().incr(f"effects:{key}")
     return int(attempt)
+
+
+@app.task(name="app.killed_in_thread", acks_late=True, reject_on_worker_lost=True)
+def killed_in_thread(key: str, kills: int) -> int:
+    """Has the guarded function called by a thread, as an executor would."""
+    with ThreadPoolExecutor(1) as pool:
+        attempt: int = pool.submit(killed.run, key, kills).result()
+    return attempt
 
 
 @app.task(name="app.failing", autoretry_for=(Late,), default_retry_delay=0.05)

@@ -160,12 +160,14 @@ def test_other_arguments_under_a_used_key_are_refused(app: Celery) -> None:
         send(app, "existing.charge", 43, 11).get(timeout=SOON)
 
 
+@pytest.mark.parametrize("task", ["app.killed", "app.killed_in_thread"])
 def test_a_killed_task_gives_its_key_back_and_the_redelivered_message_has_its_effect_once(
-    home: Place, app: Celery
+    home: Place, app: Celery, task: str
 ) -> None:
-    results = [send(app, "app.killed", f"killed-{number}", 1) for number in range(5)]
+    keys = [f"{task}-{number}" for number in range(5)]
+    results = [send(app, task, key, 1) for key in keys]
     assert [result.get(timeout=SOON) for result in results] == [2] * 5
-    assert [home.redis().get(f"effects:killed-{number}") for number in range(5)] == ["1"] * 5
+    assert [home.redis().get(f"effects:{key}") for key in keys] == ["1"] * 5
 
 
 def test_an_error_gives_the_key_back_so_celery_s_own_retry_succeeds(home: Place, app: Celery) -> None:
