@@ -59,8 +59,9 @@ class Link:
     def move(self) -> None:
         """The host gets another address: what stood between it and here carries nothing any more, and neither end is
         told."""
-        _ip("-n", self._host, "addr", "add", f"{self._other}/{_PREFIX}", "dev", self._far)
+        # With the first address of a network go all others in it.
         _ip("-n", self._host, "addr", "del", f"{self.address}/{_PREFIX}", "dev", self._far)
+        _ip("-n", self._host, "addr", "add", f"{self._other}/{_PREFIX}", "dev", self._far)
         self.address, self._other = self._other, self.address
 
     def lay(self) -> None:

@@ -32,14 +32,15 @@ class _Line:
         self.proxy, self.client, self.server = proxy, client, server
         #: Whether it carries nothing any more, while both ends believe it stands.
         self.dead = False
-        #: Whether the client has ended it.
-        self.left = False
+        #: Whether the client has asked for something since, and whether it has ended it.
+        self.asked, self.left = False, False
 
     async def pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, up: bool) -> None:
         """Carry one direction until it ends."""
         with suppress(OSError, asyncio.IncompleteReadError):
             while data := await source.read(_CHUNK):
                 if self.dead:
+                    self.asked = self.asked or up
                     continue
                 if up and self.proxy.struck(data):
                     await self._answered_never(sink, data)
@@ -169,8 +170,9 @@ class Proxy:
 
     @property
     def believed(self) -> int:
-        """How many connections clients hold on to, though these carry nothing any more."""
-        return sum(line.dead and not line.left for line in list(self._lines))
+        """On how many connections clients wait for an answer, though these carry nothing any more. One that is only
+        kept holds nobody up."""
+        return sum(line.dead and line.asked and not line.left for line in list(self._lines))
 
     @property
     def connections(self) -> int:

@@ -86,10 +86,11 @@ def half_open(stack: Stack) -> Strike:
     lines = proxy.half_open(new=False)
     if not lines:
         raise Missed("nobody was connected")
+    stack.until(lambda: proxy.believed, "somebody waits for an answer", 20)
     try:
-        stack.until(lambda: not proxy.believed, "nobody holds on to them", NOTICED)
+        stack.until(lambda: not proxy.believed, "nobody waits any more", NOTICED)
     except TimeoutError:
-        raise Broken(f"{proxy.believed} of {lines} connections are held on to after {NOTICED} s") from None
+        raise Broken(f"on {proxy.believed} of {lines} connections somebody waits after {NOTICED} s") from None
     evidence = f"{lines} connections carried nothing any more, left after {time.monotonic() - struck:.1f} s"
     return Strike(evidence=evidence, struck=struck, gone=struck)
 
