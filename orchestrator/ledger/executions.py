@@ -143,7 +143,8 @@ SELECT id FROM x
 """)
 
 ABOUT = text("""
-SELECT definition_id, tenant, status, input, correlation_id, labels, parent_id, rollback, state, retries, error
+SELECT definition_id, tenant, status, input, correlation_id, labels, parent_id, rollback, state, retries, error,
+       CAST(xmin AS text)
 FROM orchestrator.execution WHERE id = :execution
 """)
 
@@ -245,6 +246,8 @@ class About:
     #: How often it was retried by itself.
     retries: int
     error: dict[str, Any] | None
+    #: Of this writing of the row; each change of it has another.
+    stamp: str
 
 
 def about(connection: Connection, execution_id: str) -> About | None:
@@ -264,4 +267,5 @@ def about(connection: Connection, execution_id: str) -> About | None:
         state=row[8],
         retries=row[9],
         error=row[10],
+        stamp=row[11],
     )

@@ -205,7 +205,7 @@ class Control:
         )
         if ended is None:
             return None
-        self._link.call(halts.drain, held.execution_id, decision.inner)
+        self._link.call(halts.drain, held.execution_id, decision.inner, container=held.path)
         self._link.call(
             lambda connection: cancel_children(self._core, connection, held.execution_id, inner=decision.inner)
         )

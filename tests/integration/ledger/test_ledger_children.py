@@ -225,6 +225,30 @@ def test_a_flag_on_the_parent_waits_for_a_retry_and_what_follows_sees_the_child(
     assert ledger.do(children.open_children, begun.id) == [child.id]
 
 
+def test_a_child_is_cancelled_for_its_parent_unless_its_step_goes_on(ledger: Ledger) -> None:
+    begun, held = parent(ledger)
+    child = child_of(ledger, held)
+    assert not ledger.do(controls.cancel, child.id, "late", awaited=False), "its step runs"
+    park(ledger, held, child)
+    assert not ledger.do(controls.cancel, child.id, "late", awaited=False), "its step waits"
+    assert ledger.status(child) == "running"
+    ledger.flag(begun, "cancelling")
+    ledger.do(halts.drain, begun.id)
+    assert ledger.do(controls.cancel, child.id, "in time", awaited=False)
+
+
+@pytest.mark.parametrize("state", ["halted", "failed"])
+def test_a_child_is_cancelled_for_its_parent_whose_step_runs_halted_or_has_failed(ledger: Ledger, state: str) -> None:
+    begun, held = parent(ledger)
+    child = child_of(ledger, held)
+    if state == "failed":
+        ledger.do(failures.settle_failed, held, '{"name": "Late"}', outcome="timed_out")
+    else:
+        ledger.flag(begun, "cancelling")
+    ledger.do(halts.drain, begun.id)
+    assert ledger.do(controls.cancel, child.id, "in time", awaited=False)
+
+
 @pytest.mark.parametrize("first", ["end", "park"])
 def test_whoever_comes_last_of_a_childs_end_and_the_park_of_its_step_wakes_it_once(ledger: Ledger, first: str) -> None:
     begun, held = parent(ledger)

@@ -29,7 +29,7 @@ STATEMENTS: Final[dict[str, tuple[TextClause, dict[str, Any]]]] = {
     "JOIN": (joins.JOIN, {"path": "join", "when_skipped": "[]", "when_dead": "[]"}),
     "LOST": (joins.LOST, {"limit": 100}),
     "CANCEL_LOSERS": (joins.CANCEL_LOSERS, {"paths": ["wait"]}),
-    "DRAIN": (halts.DRAIN, {"inner": "block["}),
+    "DRAIN": (halts.DRAIN, {"inner": "block[", "container": "block"}),
     "START": (
         executions.START,
         {
