@@ -96,7 +96,7 @@ def cancel_children(
     """
     found = children.open_children(connection, execution_id, inner)
     for child in found:
-        controls.cancel(connection, child, f"its parent {execution_id} goes back", undo=undo)
+        controls.cancel(connection, child, f"its parent {execution_id} goes back", undo=undo, awaited=False)
         # Its end is seen here; told, its parent would come back here for each of many children.
         advance(core, connection, child, tell=False)
     return bool(found) and bool(children.open_children(connection, execution_id, inner))
@@ -136,11 +136,13 @@ def _turn_back(core: Core, connection: Connection, graph: Graph, execution_id: s
     """Halt what is open and, once nothing of it or of its children goes on, undo or end; True to who began the undo."""
     running = halts.drain(connection, execution_id)
     about = executions.about(connection, execution_id)
-    # Children too start nothing more, whatever of this one still runs.
-    undo = False if about is not None and not about.rollback else None
-    if cancel_children(core, connection, execution_id, undo=undo) or running:
+    if about is None or about.status not in DRAINING_EXECUTIONS:
+        # Others have been faster: it has ended, and may have been taken up again.
         return False
-    return about is not None and retreat(connection, graph, execution_id, about)
+    # Children too start nothing more, whatever of this one still runs.
+    if cancel_children(core, connection, execution_id, undo=None if about.rollback else False) or running:
+        return False
+    return retreat(connection, graph, execution_id, about)
 
 
 def _tell(core: Core, connection: Connection, execution_id: str, parent: str | None, status: ExecutionStatus) -> None:

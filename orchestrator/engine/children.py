@@ -33,6 +33,8 @@ def begun_again(held: Claim) -> int:
 def start_child(core: Core, connection: Connection, tenant: str, held: Claim, start: Start) -> str:
     """Start a step's execution, unless an earlier attempt has; its id.
 
+    None is started for a step that is halted, or is another's by now. Whoever lets go of the step is told so.
+
     Raises:
         UnknownDefinition: nothing is published under the name.
         InvalidInput, PayloadError: the input does not fit.
@@ -46,7 +48,7 @@ def start_child(core: Core, connection: Connection, tenant: str, held: Claim, st
         timeout=start.timeout,
         labels=start.labels,
         correlation_id=held.execution_id,
-        parent=None if start.detached else (held.execution_id, held.path),
+        parent=None if start.detached else held,
     )
     new = starting.prepare(target, start.input, options, core.settings.max_payload, core.seals)
     started = starting.insert(connection, target, [new])

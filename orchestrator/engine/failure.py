@@ -134,7 +134,7 @@ def follow_failure(
         return ready or None
     if borne.container is not None:
         prefix = _inner(graph, held.path, borne.container)
-        halts.drain(connection, held.execution_id, prefix)
+        halts.drain(connection, held.execution_id, prefix, container=borne.container)
         cancel_children(core, connection, held.execution_id, inner=prefix)
         return [borne.container] if spread.wake(borne.container, prefix) else []
     return None

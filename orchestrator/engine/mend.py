@@ -49,7 +49,7 @@ def wake_containers(core: Core, connection: Connection, found: Iterable[tuple[st
             with apart.one(execution_id):
                 if broken:
                     # Not of others: a loop may have begun its next iteration meanwhile.
-                    halts.drain(connection, execution_id, inner)
+                    halts.drain(connection, execution_id, inner, container=path)
                 opened = bare_spread(core, connection, execution_id)
                 if opened is not None and opened[1].wake(path, inner):
                     ready.append((execution_id, path))

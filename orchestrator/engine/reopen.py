@@ -25,7 +25,7 @@ from orchestrator.ledger import controls, forks, maintenance, parks, reopens
 from orchestrator.ledger.controls import By
 from orchestrator.ledger.reopens import Standing
 from orchestrator.model.reopened import Reopened, Row
-from orchestrator.model.state import DRAINING_EXECUTIONS, FINAL_EXECUTIONS, ExecutionStatus, StepStatus
+from orchestrator.model.state import BACKWARD_EXECUTIONS, FINAL_EXECUTIONS, ExecutionStatus, StepStatus
 
 #: Ends from which an execution may go on.
 RETRYABLE = frozenset({ExecutionStatus.FAILED, ExecutionStatus.CANCELLED, ExecutionStatus.TIMED_OUT})
@@ -57,6 +57,7 @@ def retry(
     given: Mapping[str, str] | None = None,
     value: str | None = None,
     by_itself: bool = False,
+    awaited: bool = False,
 ) -> None:
     """Let an execution go on that has failed, was cancelled or timed out; what is done stays done. Of one that has not
     ended, the steps that wait for their next attempt make it now.
@@ -64,6 +65,8 @@ def retry(
     Args:
         given: outputs (JSON text) by path of failed steps that count as succeeded.
         value: another input, as JSON text.
+        by_itself: no operator's doing, but the definition's.
+        awaited: a child that goes on for its parent, and so only while that waits for it; as by itself.
 
     Raises:
         ControlRefused: it has not ended so, or none of it waits for what is given.
@@ -75,7 +78,7 @@ def retry(
         raise ControlRefused(execution_id, _no_retry(standing.status))
     if standing.parent is not None:
         parent = require(connection, standing.parent[0])
-        if parent.status in _BACK | DRAINING_EXECUTIONS:
+        if parent.status in BACKWARD_EXECUTIONS:
             raise ControlRefused(execution_id, f"its parent {standing.parent[0]} is {parent.status}: it goes back")
     graph = core.graphs.get(connection, standing.definition_id)
     rows = reopens.rows(connection, execution_id)
@@ -96,13 +99,14 @@ def retry(
         path=path,
         value=value,
         by_itself=by_itself,
+        awaited=awaited or by_itself,
     )
     if not done:
         raise ControlRefused(execution_id, CHANGED)
     for child in children:
         # After their parent, which waits for them: if this is lost, the sweep tells it of a child that has ended.
         with suppress(ControlRefused):
-            retry(core, connection, child, by)
+            retry(core, connection, child, by, awaited=True)
         child_ended(core, connection, child)
     _mend(core, connection, graph, execution_id, found=found, successors=successors)
 
@@ -117,7 +121,7 @@ def retry_children(core: Core, connection: Connection, execution_id: str, by: By
             if standing is None or standing.status not in RETRYABLE:
                 continue
             with suppress(ControlRefused):
-                retry(core, connection, str(child), by)
+                retry(core, connection, str(child), by, awaited=True)
             child_ended(core, connection, str(child))
     advance(core, connection, execution_id)
 

@@ -24,16 +24,16 @@ def retreat(connection: Connection, graph: Graph, execution_id: str, about: Abou
     """Begin the undo of a drained execution, or end it; one that ends failed may be retried later, by its definition.
 
     Args:
-        about: the execution's own row.
+        about: the execution's own row; if it was written since, nothing happens, and who wrote it goes on, or a sweep.
 
     Returns:
         True to the one caller who began the undo, and who has it published.
     """
     undo = _undo(connection, graph, execution_id) if about.rollback else ()
     if not undo:
-        halts.end(connection, execution_id, retry_after=_retry_after(graph, about))
+        halts.end(connection, execution_id, retry_after=_retry_after(graph, about), stamp=about.stamp)
         return False
-    return halts.begin_undo(connection, execution_id, queued(graph, undo))
+    return halts.begin_undo(connection, execution_id, queued(graph, undo), stamp=about.stamp)
 
 
 def _retry_after(graph: Graph, about: About) -> float | None:

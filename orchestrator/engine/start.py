@@ -19,6 +19,7 @@ from orchestrator.engine.admission import admit
 from orchestrator.engine.core import Core
 from orchestrator.errors import IdempotencyConflict, IdempotencyKeyHeld, InvalidInput, SchemaNotMigrated
 from orchestrator.ledger import database, executions
+from orchestrator.ledger.claims import Claim
 from orchestrator.ledger.executions import NewExecution
 from orchestrator.ledger.seals import NO_KEYS, Seals
 from orchestrator.model.identity import new_id
@@ -47,8 +48,8 @@ class Options:
     actor: str | None = None
     #: Its id, where the same start may be sent again; None makes one.
     id: str | None = None
-    #: Execution and path of the step that waits for it.
-    parent: tuple[str, str] | None = None
+    #: The claim of the step that is to wait for it.
+    parent: Claim | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,6 +107,8 @@ def prepare(target: Target, value: Any, options: Options, limit: int, seals: Sea
 def insert(connection: Connection, target: Target, news: Sequence[NewExecution]) -> list[Started]:
     """Insert executions on a connection whose transaction is the caller's affair; in the order given.
 
+    A child whose step is not held any more, or halted, is not started, and is not among those returned.
+
     Raises:
         IdempotencyConflict: a key is held by an execution with another input.
         IdempotencyKeyHeld: a key is held by a transaction that did not end within the lock timeout.
@@ -127,6 +130,8 @@ def insert(connection: Connection, target: Target, news: Sequence[NewExecution])
         if new.id in inserted:
             ready = inserted[new.id] == ExecutionStatus.RUNNING
             started.append(Started(execution_id=new.id, created=True, ready=ready))
+            continue
+        if new.parent is not None:
             continue
         holder = held[new.idempotency_key or ""]
         if holder.input_hash not in (new.input_hash, *new.other_hashes):

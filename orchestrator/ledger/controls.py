@@ -60,6 +60,8 @@ WHERE execution_id = :execution AND parameters ->> '{COMMAND_ID}' = :command
 """)
 
 #: Flags an execution: it starts nothing more, and its running attempts drain. Children that go on alone have no parent.
+#: A child is not cancelled for its parent while the step goes on that has started it: whoever cancels has looked at
+#: the parent earlier, and that may have ended, and been taken up again.
 CANCEL = text(f"""
 WITH x AS (
     UPDATE orchestrator.execution e SET status = 'cancelling', paused_at = NULL,
@@ -68,6 +70,9 @@ WITH x AS (
                                       coalesce(CAST(:reason AS text), 'cancelled by ' || CAST(:actor AS text)))
     FROM orchestrator.definition d
     WHERE d.id = e.definition_id AND e.id = :execution AND e.status IN ('created', 'running', 'pausing', 'paused')
+      AND (CAST(:awaited AS boolean) OR NOT EXISTS (
+          SELECT FROM orchestrator.step s
+          WHERE s.execution_id = e.parent_id AND s.path = e.parent_path AND s.{OPEN} AND NOT s.halt))
     RETURNING e.id, e.tenant, e.error
 ), c AS (
     UPDATE orchestrator.execution SET parent_id = NULL, parent_path = NULL FROM x
@@ -205,6 +210,7 @@ def cancel(
     by: By | None = None,
     undo: bool | None = None,
     detach: bool = False,
+    awaited: bool = True,
 ) -> bool:
     """Flag an execution as cancelling; False when it does not go forward any more.
 
@@ -212,10 +218,12 @@ def cancel(
         by: who commands it; None for what the engine does itself.
         undo: whether what was done is undone; None as the definition says.
         detach: let its children go on without it.
+        awaited: also a child whose step goes on.
     """
     also = {key: value for key, value in {"compensate": undo, "children": not detach}.items() if value is not None}
     said = {"actor": None, "parameters": "{}"} if by is None else by.parameters(**also)
     parameters = said | {"execution": execution_id, "reason": reason, "undo": undo, "detach": detach}
+    parameters["awaited"] = awaited
     return connection.execute(CANCEL, parameters).first() is not None
 
 

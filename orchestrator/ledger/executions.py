@@ -3,6 +3,10 @@
 A start is one statement: execution, root steps and first events, or nothing. Concurrent starts under one key meet at
 the unique index: the second waits for the first's commit, inserts nothing, and then reads, in a second statement, what
 the first made (in the same statement its snapshot would be too old).
+
+A child is started only by who holds the step that stands for it. Its row is locked until the child is committed: a
+drain comes after that, and whoever cancels the parent's children in a later statement sees this one; or it came first,
+and the row that was waited for is halted, fenced or ended, and there is no child.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from orchestrator.ledger.claims import Claim
 from orchestrator.ledger.tables import OPEN
 
 
@@ -35,8 +40,8 @@ class NewExecution:
     start_at: datetime | None = None
     #: Seconds that it may take; None is unlimited.
     timeout: float | None = None
-    #: The execution and the path of the step that waits for this one; its deadline is this one's too.
-    parent: tuple[str, str] | None = None
+    #: The claim of the step that is to wait for this one; its execution's deadline is this one's too.
+    parent: Claim | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +61,15 @@ WITH m AS MATERIALIZED (
 ), r AS (
     SELECT * FROM jsonb_to_recordset(CAST(:executions AS jsonb)) AS r(
         id uuid, input jsonb, input_hash text, idempotency_key text, correlation_id text, labels jsonb, actor text,
-        start_at timestamptz, timeout float8, parent_id uuid, parent_path text)
+        start_at timestamptz, timeout float8, parent_id uuid, parent_path text, attempt int, owner text)
+), p AS MATERIALIZED (
+    -- LIMIT has each parent's step looked up by its key.
+    SELECT r.id FROM r, LATERAL (
+        SELECT FROM orchestrator.step s
+        WHERE s.execution_id = r.parent_id AND s.path = r.parent_path AND s.status = 'running'
+          AND s.attempt = r.attempt AND s.owner = r.owner AND NOT s.halt
+        LIMIT 1 FOR SHARE
+    ) s WHERE r.parent_id IS NOT NULL
 ), x AS (
     INSERT INTO orchestrator.execution (id, tenant, definition_id, definition_name, definition_version, status, input,
         input_hash, idempotency_key, correlation_id, labels, actor, start_at, allowance, deadline,
@@ -70,7 +83,8 @@ WITH m AS MATERIALIZED (
            least(greatest(r.start_at, clock_timestamp()) + r.timeout * interval '1 second',
                  (SELECT p.deadline FROM orchestrator.execution p WHERE p.id = r.parent_id)),
            r.parent_id, r.parent_path
-    FROM r, m ORDER BY r.idempotency_key COLLATE "C", r.id
+    FROM r, m WHERE r.parent_id IS NULL OR r.id IN (SELECT id FROM p)
+    ORDER BY r.idempotency_key COLLATE "C", r.id
     ON CONFLICT DO NOTHING RETURNING id, tenant, status, start_at, actor
 ), s AS (
     INSERT INTO orchestrator.step (execution_id, path, tenant, status, queue, ready_xid, ready_at, due_at)
@@ -129,7 +143,8 @@ SELECT id FROM x
 """)
 
 ABOUT = text("""
-SELECT definition_id, tenant, status, input, correlation_id, labels, parent_id, rollback, state, retries, error
+SELECT definition_id, tenant, status, input, correlation_id, labels, parent_id, rollback, state, retries, error,
+       CAST(xmin AS text)
 FROM orchestrator.execution WHERE id = :execution
 """)
 
@@ -148,7 +163,8 @@ def start(
 
     Returns:
         id -> status (running, or created for a later start) of those inserted, now or by an earlier sending whose reply
-        was lost; the others' keys are held already.
+        was lost, or a child's by an earlier attempt; of the others, the keys are held already, or the parents' steps
+        not held any more.
     """
     rows = connection.execute(
         START,
@@ -183,7 +199,9 @@ def _records(executions: Sequence[NewExecution]) -> str:
             "timeout": new.timeout,
         }
         if new.parent is not None:
-            rest |= {"parent_id": new.parent[0], "parent_path": new.parent[1]}
+            token = new.parent.token()
+            rest |= {"parent_id": token["execution"], "parent_path": token["path"]}
+            rest |= {"attempt": token["attempt"], "owner": token["owner"]}
         records.append(f'{json.dumps(rest)[:-1]}, "input": {new.input}}}')
     return f"[{','.join(records)}]"
 
@@ -228,6 +246,8 @@ class About:
     #: How often it was retried by itself.
     retries: int
     error: dict[str, Any] | None
+    #: Of this writing of the row; each change of it has another.
+    stamp: str
 
 
 def about(connection: Connection, execution_id: str) -> About | None:
@@ -247,4 +267,5 @@ def about(connection: Connection, execution_id: str) -> About | None:
         state=row[8],
         retries=row[9],
         error=row[10],
+        stamp=row[11],
     )

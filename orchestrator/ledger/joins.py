@@ -102,10 +102,12 @@ WITH j AS MATERIALIZED (
 SELECT verdict, (SELECT array_agg(path ORDER BY path) FROM n WHERE status = 'ready') FROM d
 """)
 
-#: Joins whose last arriver died between its commit and the join.
+#: Joins whose last arriver died between its commit and the join. Only those that JOIN would decide: any other would be
+#: found each time, perhaps in the place of one that is lost.
 LOST = text(f"""
 SELECT execution_id, path FROM orchestrator.step j
 WHERE status = 'blocked' AND undoes IS NULL AND NOT halt AND ready_at < (SELECT clock_timestamp()) - interval '2 s'
+  AND {LIVE.replace(":execution", "j.execution_id")}
   AND ({_NONE_PENDING} OR need > 0 AND (SELECT {_DECISION} FROM ({_TALLY}) tally) IS NOT NULL)
 LIMIT :limit
 """)

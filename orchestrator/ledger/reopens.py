@@ -3,6 +3,9 @@
 The execution is final when it is looked at: nothing of it runs, and its rows change no more, but for another operator.
 So the rows to change are worked out from a snapshot (compiler/reopen.py), and one statement carries all of it out if
 the execution still is what it was (`seen`, the moment at which it ended).
+
+What a child's parent was when it was looked at, that statement asks again, of a row that it locks first: either whoever
+flags the parent waits, and finds the child open when they cancel what it has started, or the child stays as it is.
 """
 
 from __future__ import annotations
@@ -17,8 +20,9 @@ from sqlalchemy import Connection, text
 
 from orchestrator.ledger.controls import BY, By, audited
 from orchestrator.ledger.fragments import inserted
+from orchestrator.ledger.schema import sql_list
 from orchestrator.model.reopened import Reopened, Row
-from orchestrator.model.state import StepStatus
+from orchestrator.model.state import BACKWARD_EXECUTIONS, StepStatus
 
 STANDING = text("""
 SELECT definition_id, tenant, status, settled_at, parent_id, parent_path, input, purged_at
@@ -52,16 +56,27 @@ _REOPENED = """
 
 #: The deadline counts anew, as long as it was at first; but no child outlives its parent, which may go on behind it.
 RETRY = text(f"""
-WITH x AS (
+WITH p AS MATERIALIZED (
+    SELECT p.settled_at, p.deadline, p.allowance FROM orchestrator.execution c
+    JOIN orchestrator.execution p ON p.id = c.parent_id
+    WHERE c.id = :execution AND p.purged_at IS NULL AND p.status NOT IN ({sql_list(BACKWARD_EXECUTIONS)})
+    FOR SHARE OF p
+), w AS MATERIALIZED (
+    SELECT s.path FROM orchestrator.execution c
+    JOIN orchestrator.step s ON s.execution_id = c.parent_id AND s.path = c.parent_path
+    WHERE CAST(:awaited AS boolean) AND c.id = :execution
+      AND s.status = 'waiting' AND s.wait_name = c.id::text AND NOT s.halt
+    FOR SHARE OF s
+), x AS (
     UPDATE orchestrator.execution SET status = 'running', settled_at = NULL, error = NULL, output = NULL,
            rollback = true, retry_at = NULL, retries = retries + CAST(:by_itself AS int),
            input = coalesce(CAST(:input AS jsonb), input),
            deadline = least(clock_timestamp() + allowance * interval '1 second', (
                SELECT CASE WHEN p.settled_at IS NULL THEN p.deadline
-                           ELSE clock_timestamp() + p.allowance * interval '1 second' END
-               FROM orchestrator.execution p WHERE p.id = execution.parent_id))
+                           ELSE clock_timestamp() + p.allowance * interval '1 second' END FROM p))
     WHERE id = :execution AND status IN ('failed', 'cancelled', 'timed_out') AND settled_at = :seen
-      AND purged_at IS NULL
+      AND purged_at IS NULL AND (parent_id IS NULL OR EXISTS (SELECT FROM p)
+                                                      AND (NOT CAST(:awaited AS boolean) OR EXISTS (SELECT FROM w)))
     RETURNING id, tenant, false AS halt
 ), u AS ({_REOPENED}), d AS (SELECT tenant, halt FROM x), n AS (
     {inserted("CAST(:successors AS jsonb)")} ON CONFLICT DO NOTHING RETURNING path, status, tenant
@@ -143,8 +158,9 @@ def retry(
     path: str | None = None,
     value: str | None = None,
     by_itself: bool = False,
+    awaited: bool = False,
 ) -> bool:
-    """Let an ended execution go on; False when it is not as it was seen.
+    """Let an ended execution go on; False when it is not as it was seen, or its parent goes back.
 
     Args:
         seen: when it had ended.
@@ -153,6 +169,7 @@ def retry(
         successors: rows that are missing behind what is done.
         value: another input, as JSON text.
         by_itself: no operator's doing, but the definition's.
+        awaited: a child only while the step waits for it that has started it.
     """
     parameters = {
         "execution": execution_id,
@@ -163,6 +180,7 @@ def retry(
         "path": path,
         "input": value,
         "by_itself": int(by_itself),
+        "awaited": awaited,
         **by.parameters(**({} if value is None else {"input": True})),
     }
     return connection.execute(RETRY, parameters).first() is not None

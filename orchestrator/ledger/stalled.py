@@ -1,6 +1,10 @@
 """Executions that nothing would move: flagged and not drained, drained and not ended, or without any open step.
 
 Each is what a crash between two statements leaves behind; `advance` takes them up where it was.
+
+One that waits for its children to go back too is not among them: the end of each of these advances it. Whoever ends one
+may die before that; then the child is open no more, and its parent is found. Whoever has drained the parent may die
+before it cancels the children; then one of them goes forward still, and the parent is found, too.
 """
 
 from __future__ import annotations
@@ -9,16 +13,25 @@ from sqlalchemy import Connection, text
 
 from orchestrator.ledger.tables import FINAL, OPEN
 
+_CHILDREN = "SELECT FROM orchestrator.execution c WHERE c.parent_id = x.id AND c.status"
+#: Of a drained execution: children are open, and all of them go back.
+_CHILDREN_GO_BACK = f"""
+    EXISTS ({_CHILDREN} NOT IN ({FINAL}))
+    AND NOT EXISTS ({_CHILDREN} IN ('created', 'running', 'pausing', 'paused'))
+"""
+
 STALLED = text(f"""
 SELECT x.id FROM orchestrator.execution x
 WHERE x.status NOT IN ({FINAL}) AND x.status <> 'paused' AND x.created_at < clock_timestamp() - interval '2 seconds'
   AND (
     (x.status = 'pausing'
      AND NOT EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND s.status = 'running'))
-    OR x.status <> 'pausing' AND NOT EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND s.{OPEN})
+    OR (x.status NOT IN ('pausing', 'failing', 'cancelling', 'timing_out')
+        AND NOT EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND s.{OPEN}))
     OR (x.status IN ('failing', 'cancelling', 'timing_out') AND (
-        NOT EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND s.status = 'running')
-        OR EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND NOT s.halt AND s.{OPEN}))
+        EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND NOT s.halt AND s.{OPEN})
+        OR NOT EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND s.status = 'running')
+        AND NOT ({_CHILDREN_GO_BACK}))
     )
   )
 LIMIT :limit

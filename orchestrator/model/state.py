@@ -52,6 +52,8 @@ FINAL_EXECUTIONS: Final = frozenset(
 )
 #: Executions whose forward steps start no more and whose running attempts drain.
 DRAINING_EXECUTIONS: Final = frozenset({X.FAILING, X.CANCELLING, X.TIMING_OUT})
+#: Executions that go back, or have. What they have started does not go forward again.
+BACKWARD_EXECUTIONS: Final = DRAINING_EXECUTIONS | {X.COMPENSATING, X.COMPENSATED, X.COMPENSATION_FAILED}
 
 #: Executions whose compensations may start: a whole one that goes back, or a part of one that goes on or drains.
 UNDOING: Final = frozenset({X.COMPENSATING, X.RUNNING}) | DRAINING_EXECUTIONS

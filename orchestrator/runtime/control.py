@@ -205,7 +205,7 @@ class Control:
         )
         if ended is None:
             return None
-        self._link.call(halts.drain, held.execution_id, decision.inner)
+        self._link.call(halts.drain, held.execution_id, decision.inner, container=held.path)
         self._link.call(
             lambda connection: cancel_children(self._core, connection, held.execution_id, inner=decision.inner)
         )
@@ -232,7 +232,7 @@ class Control:
         return Let(ready=(held.path,) if woken else ())
 
     def _take_back(self, connection: Connection, child: str) -> None:
-        """Cancel a child whose step was cancelled while it was started."""
+        """Cancel a child whose step was cancelled after it was started; one that was not started is not there."""
         cancel(connection, child, "the step that waits for it was cancelled")
         advance(self._core, connection, child)
 

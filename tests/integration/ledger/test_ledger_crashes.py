@@ -97,7 +97,7 @@ def test_a_flag_that_commits_while_a_release_waits_is_seen_by_it(ledger: Ledger)
     begun, _ = poisoned(ledger, "crash-f")
     ledger.flag(begun, "cancelling")
     with ledger.open() as flagging:
-        flagging.execute(halts.DRAIN, {"execution": begun.id, "inner": ""})
+        flagging.execute(halts.DRAIN, {"execution": begun.id, "inner": "", "container": ""})
         with ledger.behind(lambda connection: owners.release(connection, "crash-f.3", max_crashes=MOST)) as releasing:
             releasing.until_blocked()
             flagging.commit()

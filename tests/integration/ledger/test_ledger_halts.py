@@ -73,7 +73,7 @@ def test_a_settle_that_waits_for_the_drain_sees_the_halt_although_its_snapshot_i
     with ledger.locked(begun) as halting, ledger.behind(lambda c: settle_and_claim(c, held, "second")) as settling:
         settling.until_blocked()
         ledger.flag(begun, "cancelling")
-        halting.execute(halts.DRAIN, {"execution": begun.id, "inner": ""})
+        halting.execute(halts.DRAIN, {"execution": begun.id, "inner": "", "container": ""})
         halting.commit()
         assert settling.result() == Settled(halted=True, claimed=False)
     assert ledger.step(begun, "second") is None

@@ -15,6 +15,7 @@ from ledger.races import DEADLINE, race
 from orchestrator import clock
 from orchestrator.ledger import claims, executions, failures, joins, walks
 from orchestrator.ledger.claims import Claim, Settled
+from orchestrator.recovery.sweep import LIMIT
 
 DIAMOND: Final = {"left": (), "right": (), "join": ("left", "right")}
 
@@ -107,6 +108,32 @@ def test_a_join_whose_last_arriver_died_is_found_by_one_sweep(ledger: Ledger) ->
     ledger.age(begun, "ready_at")
     assert sorted(race([lambda: ledger.do(walks.forsaken, begun.id, ["join"])] * 4)) == [[], [], [], ["join"]]
     assert ledger.do(joins.lost, 10) == []
+
+
+def test_joins_that_are_not_to_be_decided_now_do_not_hide_one_that_is_lost(ledger: Ledger) -> None:
+    target = ledger.target(DIAMOND)
+    # Failed while they were paused, they wait to fail; their joins are left alone until then.
+    held = [ledger.begin(target).id for _ in range(LIMIT + 1)]
+    lost = ledger.begin(target)
+    for path in ("left", "right"):
+        ledger.succeed(lost, path)
+    ledger.sql(
+        """INSERT INTO orchestrator.step (execution_id, path, tenant, status, queue, parents, ready_at)
+           SELECT x, 'join', 'default', 'blocked', 'q', '[]', now() - interval '1 h'
+           FROM unnest(CAST(:held AS uuid[])) AS x""",
+        held=held,
+    )
+    for status in ("pausing", "paused"):
+        ledger.sql(
+            """UPDATE orchestrator.execution SET status = :status, paused_at = now(), error = '{}'
+               WHERE id = ANY(CAST(:held AS uuid[]))""",
+            status=status,
+            held=held,
+        )
+    ledger.age(lost, "ready_at")
+    assert ledger.do(joins.lost, LIMIT) == [(lost.id, "join")]
+    assert ledger.do(joins.join, held[-1], "join") is None
+    assert ledger.do(joins.join, lost.id, "join")
 
 
 def test_two_last_steps_that_do_not_see_each_other_leave_the_end_to_one_later_statement(ledger: Ledger) -> None:

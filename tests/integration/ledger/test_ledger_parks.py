@@ -204,7 +204,7 @@ def test_a_broken_body_is_halted_alone_and_its_container_waits_for_what_still_ru
     begun = blocking(ledger, {"bad": (), "slow": (), "idle": (), "after": ("slow",)})
     bad, slow = ledger.claim(begun, "block[0].bad"), ledger.claim(begun, "block[0].slow")
     assert break_off(ledger, bad, "no") == Settled(halted=False, status="failed")
-    assert ledger.do(halts.drain, begun.id, "block[") == 1
+    assert ledger.do(halts.drain, begun.id, "block[", container="block") == 1
     assert ledger.statuses(begun) == {
         "beside": "ready",
         "block": "waiting",
@@ -230,20 +230,39 @@ def test_a_broken_body_whose_breaker_died_before_the_drain_is_found_after_a_whil
     assert found() == [], "too young"
     ledger.age(begun, "ready_at")
     assert found() == [(begun.id, "block", "block[", True)]
-    ledger.do(halts.drain, begun.id, "block[")
+    ledger.do(halts.drain, begun.id, "block[", container="block")
     assert found() == [(begun.id, "block", "block[", True)], "drained, and yet to be woken"
     assert wake(ledger, begun, "block")
     assert found() == []
 
 
+def test_a_late_drain_halts_nothing_of_a_body_that_is_not_broken_off_any_more(ledger: Ledger) -> None:
+    begun = blocking(ledger, {"bad": (), "idle": ()})
+    assert ledger.do(halts.drain, begun.id, "block[", container="block") == 0
+    assert ledger.statuses(begun)["block[0].idle"] == "ready", "nothing is broken yet"
+    break_off(ledger, ledger.claim(begun, "block[0].bad"), "no")
+    assert ledger.do(halts.drain, begun.id, "block[", container="block") == 0
+    assert ledger.statuses(begun)["block[0].idle"] == "cancelled"
+    # As a retry leaves it.
+    ledger.sql(
+        "UPDATE orchestrator.step SET status = 'ready', ready_xid = pg_current_xact_id(), halt = false, "
+        "settled_at = NULL, was = NULL WHERE execution_id = :e AND path = 'block[0].idle'",
+        e=begun.id,
+    )
+    ledger.sql("UPDATE orchestrator.step SET woken_by = NULL WHERE execution_id = :e AND path = 'block'", e=begun.id)
+    assert ledger.do(halts.drain, begun.id, "block[", container="block") == 0
+    assert ledger.statuses(begun)["block[0].idle"] == "ready"
+
+
 def test_a_settle_inside_a_body_that_is_uncommitted_while_it_is_drained_is_waited_for(ledger: Ledger) -> None:
-    begun = blocking(ledger, {"one": (), "two": ("one",)})
+    begun = blocking(ledger, {"bad": (), "one": (), "two": ("one",)})
     held = ledger.claim(begun, "block[0].one")
+    break_off(ledger, ledger.claim(begun, "block[0].bad"), "no")
     with ledger.open() as settling:
         claims.settle_and_claim(
             settling, held, "1", following="block[0].two", queue=QUEUE, transactional=False, timeout=None
         )
-        with ledger.behind(lambda c: halts.drain(c, begun.id, "block[")) as draining:
+        with ledger.behind(lambda c: halts.drain(c, begun.id, "block[", container="block")) as draining:
             draining.until_blocked()
             settling.commit()
             assert draining.result() == 1
@@ -267,7 +286,7 @@ def test_a_step_whose_body_is_broken_off_is_not_woken_by_its_time_while_somethin
     ledger.sql("UPDATE orchestrator.step SET due_at = now() WHERE execution_id = :e AND path = 'block'", e=begun.id)
     break_off(ledger, bad, "no")
     assert (begun.id, "block") not in ledger.do(timers.due, 1_000)
-    ledger.do(halts.drain, begun.id, "block[")
+    ledger.do(halts.drain, begun.id, "block[", container="block")
     ledger.do(claims.settle_and_spread, slow, "1", successors="[]")
     assert wake(ledger, begun, "block")
     assert ledger.step(begun, "block").woken_by == "broken"
@@ -275,7 +294,8 @@ def test_a_step_whose_body_is_broken_off_is_not_woken_by_its_time_while_somethin
 
 def test_nothing_of_a_broken_body_starts_or_settles_after_its_container_was_woken_under_stress(ledger: Ledger) -> None:
     lines = {f"{n}-{i}": (f"{n}-{i - 1}",) if i else () for n in "abc" for i in range(8)}
-    begun = [blocking(ledger, lines) for _ in range(25)]
+    begun = [blocking(ledger, {"bad": (), **lines}) for _ in range(25)]
+    bad = {execution.id: ledger.claim(execution, "block[0].bad") for execution in begun}
     caught: list[str] = []
 
     def work(root: str, owner: str) -> None:
@@ -298,7 +318,8 @@ def test_nothing_of_a_broken_body_starts_or_settles_after_its_container_was_woke
     def break_each() -> None:
         for execution in begun:
             until(lambda e=execution: worked_on(e) >= 3, "workers are in the midst of it")  # type: ignore[misc]
-            ledger.do(halts.drain, execution.id, "block[")
+            break_off(ledger, bad[execution.id], "no")
+            ledger.do(halts.drain, execution.id, "block[", container="block")
             until(lambda e=execution: wake(ledger, e, "block"), "running attempts have drained")  # type: ignore[misc]
             if worked_on(execution) < len(lines):
                 caught.append(execution.id)

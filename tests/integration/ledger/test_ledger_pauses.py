@@ -563,6 +563,55 @@ def fail(ledger: Ledger, begun: Begun, path: str, end: str = "failed") -> None:
     assert ledger.do(halts.end, begun.id) == end
 
 
+def test_a_drain_that_comes_after_a_retry_halts_nothing(ledger: Ledger) -> None:
+    begun = ledger.start({"one": (), "two": ()})
+    fail(ledger, begun, "one")
+    assert looked_at(ledger, begun)()
+    held = ledger.claim(begun, "one")
+    assert ledger.do(halts.drain, begun.id) == 0
+    assert ledger.statuses(begun) == {"one": "running", "two": "ready"}
+    assert not ledger.step(begun, "one").halt
+    assert ledger.do(failures.settle_failed, held, '{"name": "No"}', outcome="failed") == claims.Settled(
+        halted=False, status="failed"
+    )
+    assert ledger.do(halts.drain, begun.id) == 0
+    assert ledger.do(halts.end, begun.id) == "failed"
+
+
+def test_the_end_of_an_execution_waits_for_a_drain_that_others_have_been_faster_than(ledger: Ledger) -> None:
+    begun = ledger.start({"one": (), "two": ()})
+    ledger.do(failures.settle_failed, ledger.claim(begun, "one"), '{"name": "No"}', outcome="failed")
+    assert ledger.do(halts.drain, begun.id) == 0
+    with ledger.open() as draining:
+        assert halts.drain(draining, begun.id) == 0
+        with ledger.behind(lambda c: halts.end(c, begun.id)) as ending:
+            ending.until_blocked()
+            draining.commit()
+            assert ending.result() == "failed"
+    assert looked_at(ledger, begun)()
+
+
+def test_what_was_worked_out_before_a_retry_ends_and_undoes_nothing_after_it(ledger: Ledger) -> None:
+    begun = ledger.start({"one": (), "two": ()})
+
+    def break_down() -> str:
+        ledger.do(failures.settle_failed, ledger.claim(begun, "one"), '{"name": "No"}', outcome="failed")
+        ledger.do(halts.drain, begun.id)
+        about = ledger.do(executions.about, begun.id)
+        assert about is not None
+        return about.stamp
+
+    late = break_down()
+    assert ledger.do(halts.end, begun.id, stamp=late) == "failed"
+    assert looked_at(ledger, begun)()
+    ledger.succeed(begun, "two")
+    stamp = break_down()
+    assert ledger.do(halts.end, begun.id, stamp=late) is None
+    assert not ledger.do(halts.begin_undo, begun.id, [("one", QUEUE)], stamp=late), "there is more to undo"
+    assert ledger.do(halts.drain, begun.id) == 0
+    assert ledger.do(halts.begin_undo, begun.id, [("two", QUEUE), ("one", QUEUE)], stamp=stamp)
+
+
 def test_of_retries_at_the_same_moment_one_wins(ledger: Ledger) -> None:
     for _ in range(20):
         begun = ledger.start({"one": (), "two": ()})

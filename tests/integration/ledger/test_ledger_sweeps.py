@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from ledger.driver import Begun, Ledger
+from ledger.driver import OWNER, Begun, Ledger
 from ledger.races import DEADLINE, race, until
 from orchestrator import clock
-from orchestrator.ledger import claims, executions, failures, fires, halts, probes, stalled, timers
+from orchestrator.engine.start import Options
+from orchestrator.ledger import (
+    claims,
+    controls,
+    executions,
+    failures,
+    fires,
+    halts,
+    parks,
+    probes,
+    stalled,
+    timers,
+    undos,
+)
+from orchestrator.ledger.claims import Claim
+from orchestrator.model.identity import new_id
 
 
 def onto(ledger: Ledger, begun: Begun, queue: str) -> Begun:
@@ -210,6 +225,45 @@ def test_executions_that_nothing_would_move_are_found_and_others_are_not(ledger:
     assert {name for name, begun in found.items() if begun.id in stuck} == {"unfinished", "undrained", "unended"}
     assert ledger.do(executions.finish, found["unfinished"].id, "1")
     assert found["unfinished"].id not in ledger.do(stalled.stalled, 100)
+
+
+def test_a_flagged_execution_is_left_alone_while_its_children_go_back_and_found_when_one_does_not(
+    ledger: Ledger,
+) -> None:
+    begun = ledger.start({"step": ()})
+    held = ledger.claim(begun, "step")
+    made = [
+        ledger.begin(ledger.target({"only": ()}, ("only",)), Options(id=str(new_id()), parent=held)) for _ in range(2)
+    ]
+    ledger.do(parks.park, held, resume={}, awaits="child", wait_name=made[0].id)
+    for child in made:
+        ledger.claim(child, "only")
+    ledger.flag(begun, "cancelling")
+    ledger.sql("UPDATE orchestrator.execution SET created_at = created_at - interval '3 s'")
+
+    def found() -> bool:
+        return begun.id in ledger.do(stalled.stalled, 1_000)
+
+    assert found(), "not drained"
+    ledger.do(halts.drain, begun.id)
+    assert found(), "whoever drained it died before it cancelled the children"
+    assert ledger.do(controls.cancel, made[0].id, "its parent goes back")
+    assert found(), "one of them goes forward"
+    ledger.do(controls.cancel, made[1].id, "its parent goes back")
+    assert not found(), "they drain"
+    for child in made:
+        ledger.do(halts.drain, child.id)
+        only = Claim(execution_id=child.id, path="only", attempt=1, owner=OWNER)
+        ledger.do(claims.settle_and_spread, only, "1", successors="[]")
+    ledger.do(halts.begin_undo, made[0].id, [("only", "q")])
+    ledger.do(halts.end, made[1].id)
+    assert not found(), "one is undone"
+    undo = ledger.claim(made[0], "undo:only")
+    ledger.do(undos.settle_undo, undo, outcome="succeeded", output="1", error=None)
+    assert ledger.status(made[0]) == "compensated"
+    assert found(), "whoever ended the last one died before it told"
+    assert ledger.do(halts.end, begun.id) == "cancelled"
+    assert not found()
 
 
 def test_two_beats_that_race_for_ten_moments_fire_each_once(ledger: Ledger) -> None:
