@@ -25,6 +25,11 @@ from orchestrator.model.snapshot import Snapshot
 from orchestrator.model.state import DRAINING_EXECUTIONS, FINAL_EXECUTIONS, STANDING_STILL, ExecutionStatus
 
 
+#: Executions that are read before the first of them is published: a step that is ready for long without a message looks
+#: like one whose message was lost.
+AT_ONCE = 50
+
+
 def publish_ready(
     core: Core,
     graph: Graph,
@@ -64,12 +69,15 @@ def advance_many(core: Core, connection: Connection, paths: Iterable[tuple[str, 
     by_execution: dict[str, list[str]] = defaultdict(list)
     for execution_id, path in paths:
         by_execution[execution_id].append(path)
-    plans = []
     with Apart() as apart:
-        for execution_id, only in by_execution.items():
-            with apart.one(execution_id):
-                plans.append(_plan(core, connection, execution_id, only))
-        core.publisher.publish([planned for planned in plans if planned is not None])
+        found = list(by_execution.items())
+        for begin in range(0, len(found), AT_ONCE):
+            plans = []
+            for execution_id, only in found[begin : begin + AT_ONCE]:
+                with apart.one(execution_id):
+                    plans.append(_plan(core, connection, execution_id, only))
+            with apart.one():
+                core.publisher.publish([planned for planned in plans if planned is not None])
 
 
 def child_ended(core: Core, connection: Connection, child: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from orchestrator.engine.advance import advance_many
+from orchestrator.engine.advance import AT_ONCE, advance_many
 from orchestrator.engine.apart import Apart
 from orchestrator.ledger import probes
 from orchestrator.recovery.sweep import LIMIT, Context, Sweep
@@ -17,17 +17,19 @@ AGE = 2.0
 
 def sweep(context: Context) -> int:
     """Publish again what probes have overtaken, and send the probes that are due."""
+    count = 0
     with Apart() as apart:
-        lost = probes.overtaken(context.connection, LIMIT)
-        if lost:
-            logger.warning("messages were lost; their steps are published again", extra={"steps": len(lost)})
+        while count < LIMIT and (lost := probes.overtaken(context.connection, AT_ONCE)):
+            count += len(lost)
             with apart.one():
                 advance_many(context.core, context.connection, lost)
+        if count:
+            logger.warning("messages were lost; their steps are published again", extra={"steps": count})
         probes.repeat(context.connection)
         for probe in probes.to_send(context.connection):
             context.core.publisher.probe(probe.id, probe.queue)
         probes.prepare(context.connection, context.core.settings.tenant, AGE)
-    return len(lost)
+    return count
 
 
 SWEEP = Sweep(name="overtaken", interval=lambda settings: settings.sweep_overtaken, sweep=sweep)

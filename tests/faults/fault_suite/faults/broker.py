@@ -32,6 +32,7 @@ def killed(stack: Stack) -> Strike:
     f"everything in the broker forgotten with {ACTIVE:,} executions active",
     target=20,
     taken=60,  # they are taken up one after another
+    load=0.3,
     needs=[needs.plain],
 )
 def forgotten(stack: Stack) -> Strike:
