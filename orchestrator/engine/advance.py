@@ -24,7 +24,6 @@ from orchestrator.model.identity import undone_path
 from orchestrator.model.snapshot import Snapshot
 from orchestrator.model.state import DRAINING_EXECUTIONS, FINAL_EXECUTIONS, STANDING_STILL, ExecutionStatus
 
-
 #: Executions that are read before the first of them is published: a step that is ready for long without a message looks
 #: like one whose message was lost.
 AT_ONCE = 50
