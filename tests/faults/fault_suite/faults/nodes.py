@@ -59,22 +59,23 @@ def child_after_publish(stack: Stack) -> Strike:
 
 @fault("2a", "SIGKILL of a worker, all of its processes at once", target=15, mixes=True, tier=Tier.QUICK, load=0.6)
 def worker(stack: Stack) -> Strike:
+    held = _at_work(stack, "worker-2")
     stack.kill("worker-2")
     now = time.monotonic()
     stack.afterwards(lambda: stack.nodes["worker-2"].alive or stack.start_again("worker-2"))
-    return Strike(evidence="worker-2 is gone", struck=now, gone=now)
+    return Strike(evidence=f"worker-2 is gone, with {held} steps", struck=now, gone=now)
 
 
 @fault("2b", "SIGKILL of a worker's main process, whose children are left", target=15, mixes=True)
 def main_process(stack: Stack) -> Strike:
     node = stack.nodes["worker-1"]
-    orphans = node.children()
+    held, orphans = _at_work(stack, node.name), node.children()
     stack.excused.add(node.name)
     node.process.signal(signal.SIGKILL)
     node.process.wait(10)
     now = time.monotonic()
     stack.afterwards(lambda: stack.nodes["worker-1"].alive or stack.start_again("worker-1"))
-    return Strike(evidence=f"worker-1 left {len(orphans)} children", struck=now, gone=now)
+    return Strike(evidence=f"worker-1 left {len(orphans)} children, with {held} steps", struck=now, gone=now)
 
 
 @fault("2c", "SIGKILL of a beat", target=1, mixes=True)
@@ -146,6 +147,28 @@ def zombie(stack: Stack) -> Strike:
     if wrote:
         raise Broken(f"{wrote} attempts are both fenced and settled")
     return Strike(evidence=f"{_fenced(stack, boots)} results of the zombie were dropped", struck=struck, gone=gone)
+
+
+def _at_work(stack: Stack, name: str) -> int:
+    """How many steps a worker is at, none of them short; waits until there are some."""
+    if not stack.nodes[name].alive:
+        # Another fault has ended it.
+        stack.start_again(name)
+    boots = _boots(stack, stack.nodes[name])
+    stack.start_many("long-step", 8)
+    held = 0
+
+    def some() -> int:
+        nonlocal held
+        asked = (
+            "SELECT count(*) FROM orchestrator.step WHERE status = 'running' AND path = 'long' "
+            "AND split_part(owner, '.', 1) = ANY(:boots) AND started_at > clock_timestamp() - interval '0.5 s'"
+        )
+        held = int(stack.value(asked, boots=boots))
+        return held
+
+    stack.until(some, "it is at work", 20)
+    return held
 
 
 def _boots(stack: Stack, node: Node) -> list[str]:
