@@ -41,7 +41,7 @@ class Link:
         self._host = host
         self._near, self._far = (f"{end}{os.getpid()}x{number}" for end in ("fn", "ff"))
         # Another suite on this machine has another process id.
-        first = number * _SIZE + 1
+        self._first = first = number * _SIZE + 1
         network = _NETWORK.format(os.getpid() % 256)
         #: This machine's address, as the host sees it.
         self.gateway = f"{network}.{first}"
@@ -57,12 +57,17 @@ class Link:
         _ip("link", "set", self._near, "up")
 
     def move(self) -> None:
-        """The host gets another address: what stood between it and here carries nothing any more, and neither end is
-        told."""
-        # With the first address of a network go all others in it.
-        _ip("-n", self._host, "addr", "del", f"{self.address}/{_PREFIX}", "dev", self._far)
-        _ip("-n", self._host, "addr", "add", f"{self._other}/{_PREFIX}", "dev", self._far)
-        self.address, self._other = self._other, self.address
+        """The host goes by another address, and what is sent to the one before vanishes: what stood between it and here
+        carries nothing any more, and neither end is told."""
+        before, self.address, self._other = self.address, self._other, self.address
+        self._unlearn(self.address)
+        network = f"{self.gateway.rpartition('.')[0]}.{self._first - 1}/{_PREFIX}"
+        _ip("-n", self._host, "addr", "replace", f"{self.address}/{_PREFIX}", "dev", self._far)
+        _ip("-n", self._host, "route", "replace", network, "dev", self._far, "scope", "link", "src", self.address)
+        _ip("route", "add", "blackhole", before)
+
+    def _unlearn(self, address: str) -> None:
+        subprocess.run(["ip", "route", "del", "blackhole", address], check=False, capture_output=True)
 
     def lay(self) -> None:
         """Make it."""
@@ -75,6 +80,8 @@ class Link:
 
     def take_away(self) -> None:
         """Both ends go."""
+        for address in (self.address, self._other):
+            self._unlearn(address)
         subprocess.run(["ip", "link", "del", self._near], check=False, capture_output=True)
 
 
