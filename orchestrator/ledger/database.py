@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as AllTaken
 
 from orchestrator import clock
 from orchestrator.errors import DatabaseUnavailable, SchemaNotMigrated
+from orchestrator.ledger import fellows
 
 R = TypeVar("R")
 
@@ -35,8 +36,6 @@ _LIMIT_LOCKS = text("SELECT set_config('lock_timeout', :limit, true)")
 _STATELESS: dict[str, Any] = {"prepare_threshold": None}
 #: Undefined table and invalid schema name.
 NOT_MIGRATED = frozenset({"42P01", "3F000"})
-
-
 #: What the server goes by: a peer that vanished without a word is noticed in about 15 s (in seconds, and milliseconds).
 _VANISHED = {
     "tcp_keepalives_idle": 5,
@@ -77,6 +76,7 @@ def connect(url: str, *, pool_size: int, lock_timeout: float, pooler: bool = Fal
         },
     )
     event.listen(engine, "handle_error", _leave_read_only)
+    fellows.join(engine)
     return engine
 
 

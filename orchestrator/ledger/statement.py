@@ -15,6 +15,8 @@ import psycopg
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from orchestrator.ledger import fellows
+
 #: `:name`, but no cast (`::`).
 _NAME = re.compile(r"(?<!:):(\w+)")
 
@@ -37,7 +39,8 @@ class Statement:
             return raw.execute(self._sql, parameters).fetchone()
         except psycopg.Error as error:
             # psycopg marks a connection that broke under a statement as closed.
-            lost = raw.closed
+            if lost := raw.closed:
+                fellows.lost(connection.engine)
             raise DBAPIError.instance(
                 self.text, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=lost
             ) from error

@@ -96,6 +96,11 @@ class Host:
         """A command line that carries out another on the host, in the same process."""
         return ["ip", "netns", "exec", self.name, *argv]
 
+    def sockets(self, address: str) -> str:
+        """Connections that begin at an address, as `ss` tells of them, with their timers and processes."""
+        words = self.command(["ss", "--tcp", "--numeric", "--processes", "--options", "--info", "src", address])
+        return subprocess.run(words, capture_output=True, text=True, check=False).stdout
+
     def __enter__(self) -> Self:
         _ip("netns", "add", self.name)
         _ip("-n", self.name, "link", "set", "lo", "up")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from sqlalchemy import Connection, Engine, make_url, text
@@ -12,6 +12,7 @@ from ledger.conftest import Administer
 from ledger.races import Background, until
 from orchestrator.errors import DatabaseUnavailable
 from orchestrator.ledger import database
+from orchestrator.ledger.statement import Statement
 
 READ_ONLY = "SET default_transaction_read_only = on"
 
@@ -104,3 +105,37 @@ def test_a_server_notices_a_peer_that_vanished(engine: Engine) -> None:
     with engine.connect() as connection:
         told = [connection.execute(text(f"SHOW {name}")).scalar_one() for name in names]
     assert told == ["5", "3", "3", "15000"]
+
+
+def backend(engine: Engine) -> int:
+    with engine.connect() as connection:
+        return int(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
+
+
+def by_sqlalchemy(connection: Connection, statement: str) -> None:
+    connection.execute(text(statement))
+
+
+def as_it_is(connection: Connection, statement: str) -> None:
+    Statement(statement).first(connection, {})
+
+
+@pytest.mark.parametrize("carry_out", [by_sqlalchemy, as_it_is])
+def test_where_a_connection_was_lost_none_that_is_as_old_is_used_again(
+    engine: Engine, ledger_url: str, carry_out: Callable[[Connection, str], None]
+) -> None:
+    """Of those that are lost without a word, each would hold up whoever meets it."""
+    other = database.connect(ledger_url, pool_size=1, lock_timeout=10)
+    try:
+        idle = backend(other)
+        assert backend(other) == idle
+        with engine.connect() as connection, pytest.raises(DBAPIError):
+            carry_out(connection, "SELECT 1 / 0")
+        assert backend(other) == idle, "an error is no loss"
+        with engine.connect() as connection, pytest.raises(DBAPIError):
+            carry_out(connection, "SELECT pg_terminate_backend(pg_backend_pid())")
+        replaced = backend(other)
+        assert replaced != idle
+        assert backend(other) == replaced
+    finally:
+        other.dispose()

@@ -86,7 +86,8 @@ def half_open(stack: Stack) -> Strike:
         stack.until(lambda: not _from(stack, before), "nobody holds on to them", NOTICED)
     except TimeoutError:
         left = _from(stack, before)
-        raise Broken(f"{left} of {held} connections are held on to after {NOTICED} s") from None
+        seen = stack.host.sockets(before)
+        raise Broken(f"{left} of {held} connections are held on to after {NOTICED} s:\n{seen}") from None
     evidence = f"{held} connections carried nothing any more, left after {time.monotonic() - struck:.1f} s"
     return Strike(evidence=evidence, struck=struck, gone=struck)
 
