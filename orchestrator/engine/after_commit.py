@@ -18,19 +18,24 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from orchestrator import clock
+
+if TYPE_CHECKING:
+    # A tenth of what it takes to import the whole package, and whoever has a Session has imported it.
+    from typing import Any
+
+    from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 logger = logging.getLogger("orchestrator.publish")
 
 #: What a start may be given to take part in the caller's transaction.
-Transaction: TypeAlias = Session | Connection | scoped_session[Any]
+Transaction: TypeAlias = "Session | Connection | scoped_session[Any]"
 
 #: Execution option of a Connection that SQLAlchemy does not commit: a function that takes what is to be called once
 #: the transaction has committed, as Django's `transaction.on_commit` does.
@@ -65,7 +70,7 @@ class _Pending:
 
 #: Key of a Session's `info`: the transaction or savepoint that each start belongs to now, its connection, the start.
 _STARTS = "orchestrator_starts"
-_Starts: TypeAlias = list[tuple[SessionTransaction, Connection, _Publish]]
+_Starts: TypeAlias = "list[tuple[SessionTransaction, Connection, _Publish]]"
 
 _connections: WeakKeyDictionary[Connection, _Pending] = WeakKeyDictionary()
 
@@ -93,7 +98,8 @@ def publish_after_commit(
     elif isinstance(session, Connection):
         _with_connection(connection, start)
     else:
-        _with_session(session() if isinstance(session, scoped_session) else session, connection, start)
+        # A scoped one gives the Session of this thread.
+        _with_session(session() if callable(session) else session, connection, start)
 
 
 def _is_autocommit(connection: Connection) -> bool:
