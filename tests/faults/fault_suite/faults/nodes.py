@@ -66,7 +66,7 @@ def worker(stack: Stack) -> Strike:
     return Strike(evidence=f"worker-2 is gone, with {held} steps", struck=now, gone=now)
 
 
-@fault("2b", "SIGKILL of a worker's main process, whose children are left", target=15, mixes=True)
+@fault("2b", "SIGKILL of a worker's main process, whose children are left", target=15, mixes=True, load=0.6)
 def main_process(stack: Stack) -> Strike:
     node = stack.nodes["worker-1"]
     held, orphans = _at_work(stack, node.name), node.children()
@@ -155,7 +155,7 @@ def _at_work(stack: Stack, name: str) -> int:
         # Another fault has ended it.
         stack.start_again(name)
     boots = _boots(stack, stack.nodes[name])
-    stack.start_many("long-step", 8)
+    stack.start_many("long-step", 4)
     held = 0
 
     def some() -> int:
