@@ -65,7 +65,8 @@ def _reword(module: ModuleType, name: str, *changes: tuple[str, str]) -> None:
     setattr(module, name, Statement(worded) if isinstance(statement, Statement) else text(worded))
 
 
-@mutant("settles without its token", fault="3", caught_by="settled")
+# By either claim: the zombie settles what another has by then, and that other may settle it once more.
+@mutant("settles without its token", fault="3", caught_by="settle")
 def _no_token() -> None:
     for name in ("SETTLE_AND_CLAIM", "SETTLE_AND_SPREAD", "SETTLE_AND_FINISH"):
         _reword(
