@@ -36,13 +36,9 @@ _LIMIT_LOCKS = text("SELECT set_config('lock_timeout', :limit, true)")
 _STATELESS: dict[str, Any] = {"prepare_threshold": None}
 #: Undefined table and invalid schema name.
 NOT_MIGRATED = frozenset({"42P01", "3F000"})
-#: What the server goes by: a peer that vanished without a word is noticed in about 15 s (in seconds, and milliseconds).
-_VANISHED = {
-    "tcp_keepalives_idle": 5,
-    "tcp_keepalives_interval": 3,
-    "tcp_keepalives_count": 3,
-    "tcp_user_timeout": 15000,
-}
+#: By which both ends notice in about 15 s that the other vanished without a word (seconds, and milliseconds).
+_KEEPALIVES = {"keepalives_idle": 5, "keepalives_interval": 3, "keepalives_count": 3}
+_USER_TIMEOUT = {"tcp_user_timeout": 15000}
 
 
 def connect(url: str, *, pool_size: int, lock_timeout: float, pooler: bool = False) -> Engine:
@@ -68,11 +64,8 @@ def connect(url: str, *, pool_size: int, lock_timeout: float, pooler: bool = Fal
             **(_STATELESS if pooler else _of_session(url, lock_timeout)),
             "connect_timeout": 5,
             "application_name": "orchestrator",
-            # A peer that vanished without a word is noticed in about 15 s.
-            "keepalives_idle": 5,
-            "keepalives_interval": 3,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 15000,
+            **_KEEPALIVES,
+            **_USER_TIMEOUT,
         },
     )
     event.listen(engine, "handle_error", _leave_read_only)
@@ -86,7 +79,8 @@ def _of_session(url: str, lock_timeout: float) -> dict[str, Any]:
     The server too must notice a peer that vanished: until then it keeps an open transaction, and the locks in it. By
     itself it would after two hours.
     """
-    vanished = "".join(f" -c {name}={value}" for name, value in _VANISHED.items())
+    noticed = {f"tcp_{name}": value for name, value in _KEEPALIVES.items()} | _USER_TIMEOUT
+    vanished = "".join(f" -c {name}={value}" for name, value in noticed.items())
     options = f"-c lock_timeout={int(lock_timeout * 1000)} -c timezone=UTC{vanished}"
     given = make_url(url).query.get("options")
     return {"prepare_threshold": 2, "options": f"{given} {options}" if given else options}

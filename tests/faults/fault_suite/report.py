@@ -10,7 +10,7 @@ from rich.table import Table
 
 from fault_suite.checker import INVARIANTS, summary
 from fault_suite.fault import FAULTS, Fault
-from fault_suite.scenario import ALIVE, FEW_CONNECTIONS, HIT, IN_TIME, MIXED, NONE, OWN, Result
+from fault_suite.scenario import ALIVE, FEW_CONNECTIONS, HIT, IN_TIME, MIXED, NONE, OWN, TAKEN_UP, Result
 
 #: Violations of one claim that are told in words.
 _SAMPLE = 5
@@ -100,7 +100,7 @@ def _figures(result: Result) -> tuple[str, ...]:
 
 
 def _names(results: Sequence[Result]) -> list[str]:
-    known = dict.fromkeys([*INVARIANTS, HIT, IN_TIME, ALIVE, FEW_CONNECTIONS, OWN])
+    known = dict.fromkeys([*INVARIANTS, HIT, IN_TIME, TAKEN_UP, ALIVE, FEW_CONNECTIONS, OWN])
     return list(known | dict.fromkeys(name for result in results for name in result.claims))
 
 

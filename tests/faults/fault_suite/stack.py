@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from servers import Authority, PgBouncer, RabbitMQ, RedisTls, Sentinels
 from servers.sentinel import MASTER
@@ -33,6 +33,8 @@ from orchestrator.embedded.server import Server
 from orchestrator.engine.replay import PAGE, replayed
 from orchestrator.ledger import figures
 from orchestrator.ledger.migrate import migrate
+
+T = TypeVar("T")
 
 _TESTS = Path(__file__).parents[2]
 #: Where the package, the tests' servers and the repository are.
@@ -382,13 +384,14 @@ class Stack:
         """The only value of one."""
         return self.execute(statement, **parameters)[0][0]
 
-    def until(self, condition: Callable[[], object], what: str, within: float = PATIENCE) -> None:
-        """Poll until something holds; TimeoutError says what did not."""
+    def until(self, condition: Callable[[], T], what: str, within: float = PATIENCE) -> T:
+        """Poll until something holds, and give it; TimeoutError says what did not."""
         deadline = time.monotonic() + within
-        while not condition():
+        while not (found := condition()):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not within {within:g} s: {what}")
             time.sleep(0.02)
+        return found
 
     def unfinished(self, mark: str) -> int:
         """Executions of a load that have not ended."""

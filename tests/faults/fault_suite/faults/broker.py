@@ -19,8 +19,7 @@ ACTIVE = 1_000
 @fault("4e", "SIGKILL and restart of the broker", target=30, needs=[needs.own_broker], mixes=True, tier=Tier.QUICK)
 def killed(stack: Stack) -> Strike:
     assert stack.broker is not None
-    stack.until(stack.messages.unacknowledged, "messages are with workers", 20)
-    held = stack.messages.unacknowledged()
+    held = stack.until(stack.messages.unacknowledged, "messages are with workers", 20)
     struck = time.monotonic()
     stack.broker.kill()
     stack.broker.start()
@@ -48,15 +47,8 @@ def forgotten(stack: Stack) -> Strike:
 
 @fault("4g", "everything in the broker forgotten", target=20, needs=[needs.plain], mixes=True, tier=Tier.QUICK)
 def emptied(stack: Stack) -> Strike:
-    lost = 0
-
-    def empty() -> int:
-        nonlocal lost
-        lost = stack.messages.empty()
-        return lost
-
     # At some moments there is none.
-    stack.until(empty, "messages are lost", 20)
+    lost = stack.until(stack.messages.empty, "messages are lost", 20)
     now = time.monotonic()
     return Strike(evidence=f"{lost} messages were lost", struck=now, gone=now)
 

@@ -18,15 +18,7 @@ _AT_WORK = "SELECT count(*) FROM orchestrator.step WHERE status = 'running'"
 
 def _at_work(stack: Stack) -> int:
     """How many steps are at work; waits until some are."""
-    found = 0
-
-    def some() -> int:
-        nonlocal found
-        found = int(stack.value(_AT_WORK))
-        return found
-
-    stack.until(some, "steps are at work", 20)
-    return found
+    return stack.until(lambda: int(stack.value(_AT_WORK)), "steps are at work", 20)
 
 
 @fault("5a", "PostgreSQL restarts, fast", target=30, mixes=True)

@@ -156,19 +156,11 @@ def _at_work(stack: Stack, name: str) -> int:
         stack.start_again(name)
     boots = _boots(stack, stack.nodes[name])
     stack.start_many("long-step", 4)
-    held = 0
-
-    def some() -> int:
-        nonlocal held
-        asked = (
-            "SELECT count(*) FROM orchestrator.step WHERE status = 'running' AND path = 'long' "
-            "AND split_part(owner, '.', 1) = ANY(:boots) AND started_at > clock_timestamp() - interval '0.5 s'"
-        )
-        held = int(stack.value(asked, boots=boots))
-        return held
-
-    stack.until(some, "it is at work", 20)
-    return held
+    asked = (
+        "SELECT count(*) FROM orchestrator.step WHERE status = 'running' AND path = 'long' "
+        "AND split_part(owner, '.', 1) = ANY(:boots) AND started_at > clock_timestamp() - interval '0.5 s'"
+    )
+    return stack.until(lambda: int(stack.value(asked, boots=boots)), "it is at work", 20)
 
 
 def _boots(stack: Stack, node: Node) -> list[str]:
