@@ -138,7 +138,8 @@ class _Findings:
             present = next((step["undoes"] for step in left if step["status"] != "blocked"), None)
             at = f"at the undo of {code(present)}" if present else "between two undos"
             yield self._found("compensating", f"it goes back{self._because()}, and is {at}; {len(left)} left")
-        if not self._steps and self._status != X.PAUSED:
+        goes_on = self._steps or self._reading.children or self._reading.stragglers
+        if not goes_on and self._status != X.PAUSED:
             sentence = "nothing of it is open: a crash left it so, and the sweep of stalled executions takes it up"
             yield self._found("stalled", sentence)
 
@@ -167,7 +168,10 @@ class _Findings:
         running = [code(step["path"]) for step in forward if step["status"] == "running"]
         what = {X.FAILING: "is failing", X.CANCELLING: "is being cancelled"}.get(self._status, "is timing out")
         undos = [code(step["undoes"]) for step in self._steps.values() if step["undoes"] is not None]
+        late = listed([code(path) for path in self._reading.stragglers])
         waits = f"waits for the running attempt of {listed(running)} to end" if running else "comes to its end"
+        if late and not running:
+            waits = f"waits for the attempt at {late} to end, which lost a race and is still at work"
         if undos and not running:
             waits = f"waits for the undo of {listed(undos)} in a part of it that goes back by itself"
         yield self._found(str(self._status), f"it {what}{self._because()}, and {waits}")

@@ -56,6 +56,19 @@ def wake_containers(core: Core, connection: Connection, found: Iterable[tuple[st
         advance_many(core, connection, ready)
 
 
+def after_stragglers(core: Core, connection: Connection, found: Iterable[tuple[str, str]]) -> None:
+    """Go on where attempts have ended whose steps were settled without them, as (execution id, path).
+
+    What goes back may have waited for that.
+    """
+    with Apart() as apart:
+        for execution_id, path in found:
+            with apart.one(execution_id):
+                opened = bare_spread(core, connection, execution_id)
+                if opened is not None:
+                    advance(core, connection, execution_id, opened[1].wake_around(path))
+
+
 def tell_parents(core: Core, connection: Connection, found: Iterable[str]) -> None:
     """Wake the steps that wait for children which have ended."""
     with Apart() as apart:

@@ -12,7 +12,7 @@ from orchestrator.compiler.graph import Graph
 from orchestrator.compiler.reverse import reverse
 from orchestrator.engine.core import Core
 from orchestrator.errors import ControlRefused
-from orchestrator.ledger import children, executions, halts
+from orchestrator.ledger import children, executions, halts, stragglers
 from orchestrator.ledger.controls import By
 from orchestrator.ledger.executions import About
 from orchestrator.ledger.reopens import Standing
@@ -45,13 +45,31 @@ def _retry_after(graph: Graph, about: About) -> float | None:
     return policy.delay(failures)
 
 
+class StillAtWork(Exception):
+    """An execution has ended, and yet somebody is at work on a step of it, which has lost a race.
+
+    Args:
+        path: of that step.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+
 def undo_succeeded(core: Core, connection: Connection, execution_id: str) -> bool:
-    """Send an execution that has succeeded back; whether it has anything to undo, now or since an earlier call."""
+    """Send an execution that has succeeded back; whether it has anything to undo, now or since an earlier call.
+
+    Raises:
+        StillAtWork: it cannot go back yet.
+    """
     about = executions.about(connection, execution_id)
     if about is None or about.status in {ExecutionStatus.COMPENSATED, ExecutionStatus.CANCELLED}:
         return False
     if about.status != ExecutionStatus.SUCCEEDED:
         return True
+    if (path := stragglers.first(connection, execution_id)) is not None:
+        raise StillAtWork(path)
     graph = core.graphs.get(connection, about.definition_id)
     undo = _undo(connection, graph, execution_id)
     if not undo:
@@ -75,8 +93,14 @@ def undo_ended(
         to: only what was done after this step, which stays itself.
 
     Raises:
-        ControlRefused: that step was never attempted.
+        ControlRefused: that step was never attempted, or somebody is at work on one still.
     """
+    if (late := stragglers.first(connection, execution_id)) is not None:
+        raise ControlRefused(
+            execution_id,
+            f"the attempt at {late}, which has lost its race, is still at work, and nothing is undone beside it; "
+            "try again when that has ended",
+        )
     graph = core.graphs.get(connection, standing.definition_id)
     undo = _undo(connection, graph, execution_id, to)
     after, seen = standing.status, standing.settled_at

@@ -122,12 +122,20 @@ _LOSERS = f"""
                                        WHERE starts_with(step.path, l.path || '[')))
 """
 
-#: Whoever lost a race to a join with a number: fenced, as a result would come too late for anybody.
+#: Whoever lost a race to a join with a number: fenced, as a result would come too late for anybody. Who is at work all
+#: the same is noted (ledger/stragglers.py).
 CANCEL_LOSERS = text(f"""
-WITH h AS (
+WITH lost AS MATERIALIZED (
+    SELECT path, owner, started_at, due_at FROM orchestrator.step WHERE {_LOSERS} FOR UPDATE
+), h AS (
     UPDATE orchestrator.step SET status = 'cancelled', owner = NULL, due_at = NULL, ready_xid = NULL,
            settled_at = clock_timestamp()
-    WHERE {_LOSERS} RETURNING path, tenant, attempt
+    FROM lost WHERE execution_id = :execution AND step.path = lost.path AND step.{OPEN}
+    RETURNING step.path, step.tenant, step.attempt, lost.owner, lost.started_at, lost.due_at
+), g AS (
+    INSERT INTO orchestrator.straggler (execution_id, path, owner, tenant, attempt, started_at, due_at)
+    SELECT :execution, path, owner, tenant, attempt, started_at, due_at FROM h WHERE owner IS NOT NULL
+    ON CONFLICT DO NOTHING
 ), e AS (
     INSERT INTO orchestrator.event (execution_id, tenant, type, path, attempt)
     SELECT :execution, tenant, 'step_cancelled', path, attempt FROM h

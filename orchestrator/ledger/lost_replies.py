@@ -12,7 +12,9 @@ from orchestrator.ledger.claims import Claim, Facts, taken
 
 #: After a lost reply: waits for the old backend to end its statement, and then tells how the step stands.
 STANDING = text("""
-SELECT status, attempt, owner FROM orchestrator.step WHERE execution_id = :execution AND path = :path FOR UPDATE
+SELECT status, attempt, owner, EXISTS (
+    SELECT FROM orchestrator.straggler WHERE execution_id = :execution AND path = :path AND owner = :owner) AS straggles
+FROM orchestrator.step WHERE execution_id = :execution AND path = :path FOR UPDATE
 """)
 
 #: After a lost reply: what CLAIM would have returned, if it was carried out.
@@ -35,11 +37,12 @@ def standing(connection: Connection, held: Claim) -> str | None:
 
     Two statements, the first of which waits for the old backend: a settle under way is then decided.
     """
-    connection.execute(STANDING, {"execution": held.execution_id, "path": held.path})
-    row = connection.execute(STANDING, {"execution": held.execution_id, "path": held.path}).first()
+    asked = {"execution": held.execution_id, "path": held.path, "owner": held.owner}
+    connection.execute(STANDING, asked)
+    row = connection.execute(STANDING, asked).first()
     if row is None or row.attempt != held.attempt or (row.owner is not None and row.owner != held.owner):
         return None
-    return str(row.status)
+    return None if row.straggles else str(row.status)
 
 
 def adopt(connection: Connection, execution_id: str, path: str, *, owner: str) -> tuple[Claim, Facts] | None:

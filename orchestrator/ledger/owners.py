@@ -87,13 +87,13 @@ def _release(whose: str, *, died: str = "true", waiting: str = "SKIP LOCKED") ->
 
 
 #: Held by nodes that are gone.
-_GONE = """EXISTS (
+GONE = """EXISTS (
     SELECT FROM orchestrator.worker w WHERE (w.buried_at IS NOT NULL OR w.stopped_at IS NOT NULL)
       AND w.boot_id = split_part(<row>.owner, '.', 1))"""
 #: Held by pool children, or threads of theirs, that their living node no longer lists. A child's first claim may
 #: precede the first heartbeat that lists it, so only older claims count. Pools without processes list none, and lose
 #: none.
-_LOST_CHILD = """EXISTS (
+LOST_CHILD = """EXISTS (
     SELECT FROM orchestrator.worker w WHERE w.buried_at IS NULL AND w.stopped_at IS NULL
       AND w.boot_id = split_part(<row>.owner, '.', 1) AND cardinality(w.children) > 0
       AND NOT split_part(split_part(<row>.owner, '.', 2), '-', 1)::int = ANY(w.children || w.pid)
@@ -102,11 +102,11 @@ _LOST_CHILD = """EXISTS (
 #: Waits for the dead owner's last statement, which may still be at work.
 RELEASE_OWNER = _release("owner = :owner", died="CAST(:died AS boolean)", waiting="")
 RELEASE_GONE = _release(
-    _GONE.replace("<row>", "step"),
+    GONE.replace("<row>", "step"),
     died="""NOT EXISTS (
     SELECT FROM orchestrator.worker w WHERE w.stopped_at IS NOT NULL AND w.boot_id = split_part(owner, '.', 1))""",
 )
-RELEASE_LOST_CHILDREN = _release(_LOST_CHILD.replace("<row>", "step"))
+RELEASE_LOST_CHILDREN = _release(LOST_CHILD.replace("<row>", "step"))
 
 
 def _release_records(whose: str) -> TextClause:
@@ -127,7 +127,7 @@ RELEASE_RECORDS_OF_PROCESS = _release_records(
 )
 #: Of two that release a record, one's UPDATE waits for the other's and finds it ready, or taken anew: by an owner whose
 #: start is later than any heartbeat that it sees. A record that is settled meanwhile is no longer running.
-RELEASE_LOST_RECORDS = _release_records(f"({_GONE} OR {_LOST_CHILD})".replace("<row>", "r"))
+RELEASE_LOST_RECORDS = _release_records(f"({GONE} OR {LOST_CHILD})".replace("<row>", "r"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

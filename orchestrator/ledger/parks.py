@@ -62,6 +62,11 @@ _BODY_OPEN = f"""
               AND starts_with(o.path, CASE s.awaits WHEN 'undo' THEN '{UNDO_PREFIX}' ELSE '' END || <inner>))
 """
 
+#: Somebody is at work yet on a step of a body that was settled without them.
+_STRAGGLERS = """
+    EXISTS (SELECT FROM orchestrator.straggler g WHERE g.execution_id = s.execution_id AND starts_with(g.path, <inner>))
+"""
+
 #: Wakes a step whose body has ended, or is undone. `inner` is what the paths of its body begin with.
 WAKE_FOR_BODY = text(f"""
 WITH w AS (
@@ -73,7 +78,8 @@ WITH w AS (
       AND coalesce(s.resume ->> 'inner', CAST(:inner AS text)) = :inner
       AND s.attempt = (SELECT b.attempt FROM orchestrator.step b WHERE b.execution_id = :execution AND b.path = :path)
       AND NOT {_BODY_OPEN.replace("<inner>", ":inner")}
-      AND NOT (s.woken_by IS NOT DISTINCT FROM 'broken' AND {_CHILDREN.replace("<inner>", ":inner")})
+      AND NOT (s.woken_by IS NOT DISTINCT FROM 'broken'
+               AND ({_CHILDREN.replace("<inner>", ":inner")} OR {_STRAGGLERS.replace("<inner>", ":inner")}))
     RETURNING s.path, s.tenant
 ), e AS (
     INSERT INTO orchestrator.event (execution_id, tenant, type, path)
@@ -91,6 +97,7 @@ SELECT s.execution_id, s.path, i.inner, s.woken_by IS NOT DISTINCT FROM 'broken'
 WHERE s.awaits IN ('body', 'undo') AND s.status = 'waiting' AND NOT s.halt
   AND s.ready_at < (SELECT clock_timestamp()) - interval '2 s'
   AND (NOT {_BODY_OPEN.replace("<inner>", "i.inner")}
+       AND NOT (s.woken_by IS NOT DISTINCT FROM 'broken' AND {_STRAGGLERS.replace("<inner>", "i.inner")})
        OR s.woken_by = 'broken' AND EXISTS (
            SELECT FROM orchestrator.step o WHERE o.execution_id = s.execution_id AND o.{OPEN} AND NOT o.halt
               AND starts_with(o.path, i.inner)))

@@ -34,7 +34,7 @@ _MEANT = """
     AND NOT EXISTS (SELECT FROM orchestrator.execution c WHERE c.parent_id = x.id AND c.settled_at IS NULL)
 """
 
-_TABLES = ("step", "event", "signal_delivery", "signal", "side_effect", "attempt_log", "incident_subject")
+_TABLES = ("step", "event", "signal_delivery", "signal", "side_effect", "attempt_log", "incident_subject", "straggler")
 
 
 def _gone(table: str) -> str:

@@ -2,7 +2,8 @@
 
 Each is what a crash between two statements leaves behind; `advance` takes them up where it was.
 
-One that waits for its children to go back too is not among them: the end of each of these advances it. Whoever ends one
+One that waits for its children to go back too is not among them, nor one that waits for stragglers: the end of each of
+these advances it. Whoever ends one
 may die before that; then the child is open no more, and its parent is found. Whoever has drained the parent may die
 before it cancels the children; then one of them goes forward still, and the parent is found, too.
 """
@@ -31,6 +32,7 @@ WHERE x.status NOT IN ({FINAL}) AND x.status <> 'paused' AND x.created_at < cloc
     OR (x.status IN ('failing', 'cancelling', 'timing_out') AND (
         EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND NOT s.halt AND s.{OPEN})
         OR NOT EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND s.status = 'running')
+        AND NOT EXISTS (SELECT FROM orchestrator.straggler g WHERE g.execution_id = x.id)
         AND NOT ({_CHILDREN_GO_BACK}))
     )
   )

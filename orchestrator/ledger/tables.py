@@ -23,8 +23,9 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import JSONB
 
+from orchestrator.ledger.node_tables import straggler, worker
 from orchestrator.ledger.operation_tables import (
     attempt_log,
     audit,
@@ -73,6 +74,7 @@ __all__ = [
     "signal_delivery",
     "sql_list",
     "step",
+    "straggler",
     "worker",
 ]
 
@@ -254,28 +256,6 @@ event = Table(
     Column("data", JSONB),
     Column("at", TIME, nullable=False, server_default=NOW),
     PrimaryKeyConstraint("execution_id", "id", name="pk_event"),
-)
-
-#: One row a boot of a worker node. Its processes' owner names begin with its boot id.
-worker = Table(
-    "worker",
-    metadata,
-    Column("boot_id", Text(collation="C"), primary_key=True),
-    tenant_column(),
-    Column("name", Text, nullable=False),
-    Column("queues", ARRAY(Text), nullable=False),
-    # Process ids of the live pool children, so that a release lost while the database was down is caught.
-    Column("children", ARRAY(Integer), nullable=False),
-    Column("pid", Integer, nullable=False),
-    Column("started_at", TIME, nullable=False, server_default=NOW),
-    Column("seen", TIME, nullable=False, server_default=NOW),
-    # Since when it has been heard without a gap: only such a node may bury others.
-    Column("alive_since", TIME, nullable=False, server_default=NOW),
-    Column("buried_at", TIME),
-    Column("stopped_at", TIME),
-    # Since when it takes up nothing more, at an operator's word.
-    Column("draining_at", TIME),
-    Index("worker_standing", "seen", postgresql_where=text("buried_at IS NULL AND stopped_at IS NULL")),
 )
 
 #: A message sent behind a queue's ready steps: once consumed, what was ready before it and still is was lost.

@@ -20,12 +20,16 @@ from orchestrator.model.identity import UNDO_PREFIX, undo_path
 from orchestrator.model.state import StepStatus
 
 #: Lets go of a step whose body is undone before it fails. Not once its execution is flagged: then the whole goes back.
+#: As long as somebody is at work in that body, it waits as for one that is broken off, and fails once more after.
 BEGIN_PART = statement(f"""
-WITH d AS (
+WITH late AS MATERIALIZED (
+    SELECT FROM orchestrator.straggler WHERE execution_id = :execution AND starts_with(path, CAST(:inner AS text))
+    LIMIT 1
+), d AS (
     UPDATE orchestrator.step s SET owner = NULL, crashes = 0, due_at = NULL, ready_at = clock_timestamp(),
            status = CASE WHEN {STOPPED} THEN 'cancelled' ELSE 'waiting' END,
            settled_at = CASE WHEN {STOPPED} THEN clock_timestamp() END,
-           awaits = CASE WHEN NOT {STOPPED} THEN 'undo' END,
+           awaits = CASE WHEN {STOPPED} THEN NULL WHEN EXISTS (SELECT FROM late) THEN 'body' ELSE 'undo' END,
            woken_by = CASE WHEN {STOPPED} THEN s.woken_by ELSE 'broken' END,
            error = CASE WHEN {STOPPED} THEN s.error ELSE CAST(:error AS jsonb) END
     FROM orchestrator.execution x
@@ -38,7 +42,7 @@ WITH d AS (
            CASE r.status WHEN 'ready' THEN pg_current_xact_id() END, clock_timestamp()
     FROM d, jsonb_to_recordset(CAST(:rows AS jsonb))
          AS r(path text, status text, undoes text, parents jsonb, queue text)
-    WHERE NOT d.halt
+    WHERE NOT d.halt AND d.awaits = 'undo'
     RETURNING path, status, tenant
 ), e AS ({EVENTS}
     SELECT CAST(:execution AS uuid), tenant, 'step_' || status, CAST(:path AS text), CAST(:attempt AS int),

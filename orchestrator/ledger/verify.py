@@ -31,6 +31,9 @@ _UNFINISHED_WITHOUT_STEP = f"""
     WHERE x.status NOT IN ({FINAL}) AND x.status <> 'paused' AND x.created_at < {_RECENTLY}
       AND NOT EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND s.{OPEN})
       AND NOT EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND s.settled_at > {_RECENTLY})
+      AND NOT EXISTS (SELECT FROM orchestrator.straggler g WHERE g.execution_id = x.id)
+      AND NOT EXISTS (SELECT FROM orchestrator.execution c WHERE c.parent_id = x.id
+                      AND (c.status NOT IN ({FINAL}) OR c.settled_at > {_RECENTLY}))
 """
 
 _OPEN_IN_FINAL = f"""
@@ -114,11 +117,14 @@ _KEY_TWICE = """
     GROUP BY tenant, definition_name, idempotency_key HAVING count(*) > 1
 """
 
+#: A step, or what was left of a race.
 _HELD_BY_NOBODY = f"""
     SELECT format('step %s of execution %s is held by %s, which is %s', s.path, s.execution_id, s.owner,
                   CASE WHEN w.boot_id IS NULL THEN 'unknown' ELSE 'gone' END) AS found
-    FROM orchestrator.step s LEFT JOIN orchestrator.worker w ON w.boot_id = split_part(s.owner, '.', 1)
-    WHERE s.status = 'running' AND CASE WHEN w.boot_id IS NULL THEN s.started_at < {_RECENTLY}
+    FROM (SELECT execution_id, path, owner, started_at FROM orchestrator.step WHERE status = 'running'
+          UNION ALL SELECT execution_id, path, owner, started_at FROM orchestrator.straggler) s
+    LEFT JOIN orchestrator.worker w ON w.boot_id = split_part(s.owner, '.', 1)
+    WHERE CASE WHEN w.boot_id IS NULL THEN s.started_at < {_RECENTLY}
           ELSE least(w.buried_at, w.stopped_at) < {_RECENTLY} END
 """
 

@@ -5,13 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
+from sqlalchemy import Connection
+
+from orchestrator.engine.core import Core
+from orchestrator.engine.mend import after_stragglers
 from orchestrator.engine.release import publish_released
-from orchestrator.ledger import owners
+from orchestrator.ledger import owners, stragglers
 from orchestrator.runtime.link import Link
 from orchestrator.runtime.worker import Worker
 
 logger = logging.getLogger("orchestrator.segment")
+
+
+def _forgotten(core: Core, connection: Connection, owner: str) -> None:
+    """A step that was settled without its attempt is nobody's claim; but that attempt, too, has ended."""
+    after_stragglers(core, connection, stragglers.end_owners(connection, owner))
 
 
 @contextmanager
@@ -30,6 +40,7 @@ def holding(worker: Worker) -> Iterator[Link]:
     except Exception:
         owner, most = worker.node.owner(), worker.core.settings.max_crashes
         released = link.call(owners.release, owner, max_crashes=most)
+        link.call(partial(_forgotten, worker.core), owner)
         if released:
             logger.exception("claims are given back after a failure", extra={"owner": owner, "steps": len(released)})
             try:

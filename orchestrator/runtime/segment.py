@@ -18,11 +18,12 @@ from orchestrator import clock
 from orchestrator.compiler.graph import Graph
 from orchestrator.engine.advance import advance, child_ended, publish_ready
 from orchestrator.engine.finish import result
+from orchestrator.engine.mend import after_stragglers
 from orchestrator.engine.scope import Scope, about
 from orchestrator.engine.spread import Spread
 from orchestrator.errors import ExpressionError, InvalidInput, PayloadError
 from orchestrator.kinds.kinds import ACTIVITY
-from orchestrator.ledger import claims, joins, lost_replies, results, walks
+from orchestrator.ledger import claims, joins, lost_replies, results, stragglers, walks
 from orchestrator.ledger.claims import Claim, Facts, Settled
 from orchestrator.model.exits import JOIN_UNMET
 from orchestrator.model.outcome import Failure
@@ -305,6 +306,10 @@ class Segment:
             extra={"execution_id": held.execution_id, "path": held.path, "attempt": held.attempt},
         )
         self._link.call(claims.record_fenced, held)
+        if self._link.call(stragglers.end, held):
+            # The loser of a race: what goes back may have waited for its end.
+            ended = [(held.execution_id, held.path)]
+            self._link.call(lambda connection: after_stragglers(self._core, connection, ended))
 
     # Messages that come late or twice, and replies that never come.
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from orchestrator.engine.advance import advance
 from orchestrator.engine.children import child_id, wake_for_child
 from orchestrator.engine.core import Core
-from orchestrator.engine.saga import undo_succeeded
+from orchestrator.engine.saga import StillAtWork, undo_succeeded
 from orchestrator.ledger import children, parks, undos
 from orchestrator.ledger.claims import Claim
 from orchestrator.model.outcome import Failure
@@ -19,6 +19,8 @@ from orchestrator.runtime.link import Link
 
 _LET_GO = frozenset({StepStatus.WAITING, StepStatus.READY})
 _SUCCEEDED = frozenset({StepStatus.SUCCEEDED})
+#: Seconds after which a child is looked at again that cannot go back yet.
+_AGAIN = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,13 @@ def perform(core: Core, link: Link, held: Claim, undone: str) -> Ended | Waits:
     child = link.call(children.latest, held.execution_id, undone) or child_id(held.execution_id, undone)
     status = (held.woken.resume or {}).get("status") if held.woken else None
     if status is None:
-        if link.call(lambda connection: undo_succeeded(core, connection, child)):
+        try:
+            undoes = link.call(lambda connection: undo_succeeded(core, connection, child))
+        except StillAtWork:
+            # In seconds, as a rule: it has been told to end.
+            link.settle(held, lambda connection: parks.park(connection, held, resume=None, seconds=_AGAIN), _LET_GO)
+            return Waits()
+        if undoes:
             return _wait(core, link, held, child)
     elif status not in {ExecutionStatus.COMPENSATED, ExecutionStatus.SUCCEEDED}:
         return Failure(category="system", name="ChildNotUndone", message=f"execution {child} ended {status}")

@@ -349,7 +349,8 @@ def test_a_part_of_which_a_step_is_not_undone_is_noticed() -> None:
 
 
 def test_every_step_with_a_compensation_is_known() -> None:
-    assert UNDOABLE.keys() == {"saga", "partly", "doomed"}
+    assert UNDOABLE.keys() == {"saga", "partly", "race", "doomed"}
+    assert UNDOABLE["race"] == {"before", "late", "won"}
     assert UNDOABLE["saga"] == {"one", "two", "three", "slow"}
     assert UNDOABLE["partly"] == {"part[0].one", "part[0].two", "part[0].slow"}
     assert UNDOABLE["doomed"] == {"first"}
@@ -381,6 +382,18 @@ def test_a_late_owner_may_begin_a_call_if_it_lost_its_claim_before(taken: str) -
     found.events[:0] = [Event(-2, "step_started", "slow", 1, 0.0)]
     found.events += [Event(98, taken, "slow", 1, 9.0), Event(99, "attempt_fenced", "slow", 1, 9.6)]
     assert broken(found) == {ALONE}
+
+
+@pytest.mark.parametrize(("begun", "ended"), [(0.5, 9.5), (9.0, 9.5), (9.0, None)])
+def test_who_has_lost_a_race_is_waited_for_unless_it_is_gone(begun: float, ended: float | None) -> None:
+    found = good()
+    found.definition = "race"
+    found.calls += called("late", begun, ended)
+    found.events[:0] = [Event(-2, "step_started", "late", 1, 0.0), Event(-1, "step_cancelled", "late", 1, 0.0)]
+    found.events.append(Event(99, "attempt_fenced", "late", 1, 9.6))
+    assert list(INVARIANTS[ALONE](evidence(found)))
+    found.events.insert(2, Event(0, "attempt_lost", "late", 1, 0.1))
+    assert not list(INVARIANTS[ALONE](evidence(found)))
 
 
 def test_a_late_owner_of_a_compensation_may_begin_it_when_the_handler_has_begun() -> None:

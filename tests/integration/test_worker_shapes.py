@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,10 @@ import pytest
 from nodes.large import LAYERS, WIDTH
 from nodes.process_nodes import WorkerNode
 from nodes.site import Site, settled_once
+from nodes.waiting import eventually
+from nodes.witness import Call
 
-from orchestrator import ExecutionFailed
+from orchestrator import ControlRefused, ExecutionFailed, ExecutionHandle
 
 pytest_plugins = ("nodes.fixtures",)
 
@@ -71,6 +75,106 @@ def test_a_branch_that_begins_after_the_race_is_decided_has_lost_it(site: Site, 
     assert site.steps(handle) | {"late": "cancelled", "on": "succeeded"} == site.steps(handle)
     assert not site.witness.calls(handle.id, "late")
     settled_once(site, handle)
+
+
+def lose(site: Site, name: str, within: str = "") -> tuple[ExecutionHandle, Call]:
+    """An execution that fails while the loser of its race is at work; and that call."""
+    handle = site.start(name)
+    late = site.call(handle, f"{within}slow")
+    site.open(handle, "quick")
+    site.call(handle, f"{within}fails")
+    site.open(handle, "refusal")
+    return handle, late
+
+
+def swept_twice(site: Site) -> None:
+    """Wait until the sweep of stalled executions has looked twice."""
+    fires = "SELECT count(*) FROM orchestrator.schedule_fire WHERE schedule = 'orchestrator.stalled'"
+    before = site.value(fires)
+    # A fire is a message: that of the last one may still be on its way.
+    eventually(lambda: site.value(fires) >= before + 3, "sweeps")
+
+
+def undone(site: Site, handle: ExecutionHandle) -> list[str]:
+    """What was undone, in order."""
+    calls = sorted(site.witness.calls(handle.id), key=lambda call: call.at)
+    return [call.path for call in calls if call.path.startswith("undo:")]
+
+
+def test_nothing_is_undone_while_the_loser_of_a_race_is_at_work(site: Site, worker: WorkerNode) -> None:
+    handle, _ = lose(site, "lost-and-undone")
+    site.status(handle, "failing")
+    swept_twice(site)
+    assert not undone(site, handle)
+    (reason,) = site.orchestrator.explain(handle.id).findings
+    assert "waits for the attempt at `slow` to end, which lost a race and is still at work" in reason.sentence
+    site.open(handle)
+    site.status(handle, "compensated")
+    assert undone(site, handle) == ["undo:slow", "undo:before"]
+    assert [event["path"] for event in site.events(handle, "attempt_fenced")] == ["slow"]
+    settled_once(site, handle)
+
+
+def test_a_loser_that_dies_at_work_is_waited_for_no_longer(site: Site, worker: WorkerNode) -> None:
+    handle, late = lose(site, "lost-and-undone")
+    site.status(handle, "failing")
+    os.kill(late.pid, signal.SIGKILL)
+    site.status(handle, "compensated")
+    assert undone(site, handle) == ["undo:slow", "undo:before"]
+    assert [event["path"] for event in site.events(handle, "attempt_lost")] == ["slow"]
+
+
+def test_a_loser_whose_end_cannot_be_noted_is_waited_for_no_longer(site: Site, worker: WorkerNode) -> None:
+    handle, _ = lose(site, "lost-and-undone")
+    site.status(handle, "failing")
+    site.execute("""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not now'; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON orchestrator.event FOR EACH ROW
+        WHEN (NEW.type = 'attempt_fenced') EXECUTE FUNCTION refuse()
+    """)
+    try:
+        site.open(handle)
+        site.status(handle, "compensated")
+    finally:
+        site.execute("DROP TRIGGER refuse ON orchestrator.event; DROP FUNCTION refuse()")
+    assert worker.alive
+    assert not site.events(handle, "attempt_lost")
+
+
+def test_a_part_goes_back_once_the_loser_of_a_race_in_it_has_ended(site: Site, worker: WorkerNode) -> None:
+    handle, _ = lose(site, "lost-in-part", "part[0].")
+    site.step_status(handle, "part[0].fails", "failed")
+    swept_twice(site)
+    assert not undone(site, handle)
+    (reason,) = site.orchestrator.explain(handle.id).findings
+    assert "waits for the attempt at `part[0].slow`, which lost a race, to end" in reason.sentence
+    site.open(handle)
+    handle.result(30)
+    assert undone(site, handle) == ["undo:part[0].slow"]
+    settled_once(site, handle)
+
+
+def test_a_child_goes_back_once_the_loser_of_its_race_has_ended(site: Site, worker: WorkerNode) -> None:
+    handle = site.start("parent-of-losers")
+    child = site.orchestrator.execution(
+        eventually(
+            lambda: site.value("SELECT min(id::text) FROM orchestrator.execution WHERE parent_id = :id", id=handle.id),
+            "the child",
+        )
+    )
+    site.call(child, "slow")
+    site.open(child, "quick")
+    site.status(child, "succeeded")
+    with pytest.raises(ControlRefused, match="slow, which has lost its race, is still at work"):
+        site.orchestrator.compensate(child.id, actor="ann")
+    site.open(handle, "refusal")
+    site.status(handle, "compensating")
+    # It has looked at the child, and looks again.
+    eventually(lambda: len(site.events(handle, "step_waiting")) > 2, "a second look at the child")
+    assert child.status() == "succeeded"
+    site.open(child)
+    site.status(handle, "compensated")
+    assert undone(site, child) == ["undo:slow", "undo:before"]
 
 
 def test_a_join_that_no_branch_can_meet_fails(site: Site, worker: WorkerNode) -> None:

@@ -12,7 +12,7 @@ from math import inf
 from typing import Any, TypeAlias
 
 from fault_suite.evidence import LET_GO, SETTLING, Event, Evidence, Step
-from fault_suite.workload import ENDS, JOINS, PARTS
+from fault_suite.workload import ENDS, JOINS, LOSERS, PARTS
 from orchestrator.model.identity import undo_path, undone_path
 
 Violations: TypeAlias = Iterator[str]
@@ -20,6 +20,8 @@ _GAVE_UP = ("step_released", "attempt_fenced", "step_timed_out", "step_cancelled
 #: What only an attempt that has its step writes, or a sweep in its name and with its token. A step may be released or
 #: cancelled by anybody.
 _BY_HOLDER = ("step_succeeded", "step_failed", "step_timed_out", "step_retrying", "step_waiting")
+#: Of a step that lost a race: nobody who lives is at work on it.
+_OWNER_GONE = ("step_released", "attempt_lost")
 _PUT_BACK = ("step_retrying", "step_waiting")
 
 
@@ -233,6 +235,8 @@ def _undone_alone(evidence: Evidence) -> Violations:
     """Two things are right of an attempt whose owner was taken for dead, and only stood still or was cut off. It may be
     at work still. And it may begin late, as nothing asks the ledger between a claim and its call; but then it must have
     lost its claim before the first compensation was claimed. One that its own worker has put back begins no more.
+
+    Who has lost a race has lost no more than that: it is waited for, unless it is told of as gone itself.
     """
     for found in evidence.executions.values():
         undos = [call for call in found.calls if call.undo and call.phase == "begun"]
@@ -241,6 +245,9 @@ def _undone_alone(evidence: Evidence) -> Violations:
         first, taken = min(call.at for call in undos), found.taken()
         claimed = min((event.id for event in found.named("step_started") if _undoes(event)), default=0)
         given_up = {(event.path, event.attempt) for kind in _GAVE_UP for event in found.named(kind)}
+        late = {attempt for attempt in given_up | taken.keys() if attempt[0] == LOSERS.get(found.definition)}
+        late -= {(event.path, event.attempt) for kind in _OWNER_GONE for event in found.named(kind)}
+        given_up, taken = given_up - late, {attempt: at for attempt, at in taken.items() if attempt not in late}
         ended = {
             (call.path, call.attempt, call.pid): call.at
             for call in found.calls

@@ -31,6 +31,7 @@ MIX = {
     "fan": 20,
     "saga": 10,
     "partly": 5,
+    "race": 4,
     "approval": 12,
     "doomed": 8,
     "later": 8,

@@ -88,7 +88,7 @@ def _publish_first() -> None:
     def publish_then_insert(connection: Connection, target: starting.Target, news: Any) -> Any:
         early = [starting.Started(execution_id=new.id, created=True, ready=True) for new in news]
         starting.publisher(of_service["core"], target, early)()
-        time.sleep(0.05)
+        time.sleep(0.3)  # longer than a message takes on a busy machine
         started = insert(connection, target, news)
         return [replace(one, ready=False) for one in started]
 
@@ -130,6 +130,14 @@ def _undoes_early() -> None:
         return 0
 
     halts.drain = drain_and_go_on
+
+
+@mutant("compensates beside the losers of a race", fault="none", caught_by="while a forward attempt lives")
+def _undoes_beside_losers() -> None:
+    waits = """
+    AND NOT EXISTS (SELECT FROM orchestrator.straggler WHERE execution_id = :execution)
+"""
+    _reword(halts, "BEGIN_UNDO", (waits, ""))
 
 
 @mutant("goes by its workers' clocks", fault="7b", caught_by="only this fault")

@@ -178,6 +178,19 @@ partly = workflow(
     retry=_PATIENT,
 )
 
+#: Who has lost the race works on while the winner goes on, and the whole goes back.
+race = workflow(
+    "race",
+    step("before", effect, compensation=_UNDO),
+    parallel(
+        step("quick", note, {"seconds": 0.05}),
+        step("late", work, {"seconds": 0.3}, compensation=compensation(note)),
+    ),
+    step("won", effect, join="any", compensation=_UNDO),
+    step("refuses", refuse),
+    retry=_PATIENT,
+)
+
 approval = workflow("approval", step("asked", effect), wait("approved", "go"), step("done", effect), retry=_PATIENT)
 
 doomed = workflow(
@@ -224,6 +237,7 @@ ENDS = {
     "fan": {"succeeded"},
     "saga": {"compensated"},
     "partly": {"succeeded"},
+    "race": {"compensated"},
     "approval": {"succeeded"},
     "doomed": {"cancelled", "compensated", "succeeded"},
     "later": {"succeeded"},
@@ -248,6 +262,8 @@ def _undoable(steps: Iterable[Step], inner: str = "") -> Iterator[str]:
 
 
 #: Which steps have a compensation.
-UNDOABLE = {found.name: frozenset(_undoable(found.definition.steps)) for found in (saga, partly, doomed)}
+UNDOABLE = {found.name: frozenset(_undoable(found.definition.steps)) for found in (saga, partly, race, doomed)}
+#: Which step may lose a race while somebody is at work on it.
+LOSERS = {"race": "late"}
 #: Which step is a join, and of what.
 JOINS = {"fan": ("join", tuple(f"part_{n}" for n in range(4)))}

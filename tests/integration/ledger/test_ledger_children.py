@@ -13,7 +13,19 @@ from ledger.driver import OTHER, Begun, Ledger
 from ledger.races import race
 from orchestrator.engine import start as starting
 from orchestrator.engine.start import Options, Target
-from orchestrator.ledger import children, claims, controls, executions, failures, halts, joins, parks, reopens, timers
+from orchestrator.ledger import (
+    children,
+    claims,
+    controls,
+    executions,
+    failures,
+    halts,
+    joins,
+    parks,
+    reopens,
+    timers,
+    verify,
+)
 from orchestrator.ledger.claims import Claim, Settled
 from orchestrator.ledger.controls import By
 from orchestrator.ledger.executions import NewExecution
@@ -408,3 +420,25 @@ def test_a_childs_deadline_is_no_later_than_its_parents(ledger: Ledger) -> None:
         ids=[begun.id, long.id, plain.id],
     )
     assert len(rows) == 1
+
+
+def test_a_parent_that_waits_for_a_child_to_go_back_is_not_taken_for_forgotten(ledger: Ledger) -> None:
+    begun, held = parent(ledger)
+    child = child_of(ledger, held)
+    park(ledger, held, child)
+    ledger.flag(begun, "failing")
+    ledger.do(halts.drain, begun.id)
+    for each in (begun, child):
+        ledger.sql("UPDATE orchestrator.execution SET created_at = now() - interval '1 h' WHERE id = :e", e=each.id)
+    ledger.age(begun, "settled_at", 3600)
+
+    def forgotten() -> bool:
+        (claim,) = [
+            one for one in ledger.do(verify.verify) if one.name == "every execution is final or has an open step"
+        ]
+        return any(begun.id in found for found in claim.sample)
+
+    assert not forgotten()
+    finish(ledger, child)
+    ledger.sql("UPDATE orchestrator.execution SET settled_at = now() - interval '1 h' WHERE id = :e", e=child.id)
+    assert forgotten()

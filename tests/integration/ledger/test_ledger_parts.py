@@ -130,7 +130,7 @@ def test_a_begin_whose_reply_was_lost_is_known_as_done(
     begun, held = broken(ledger)
     if flag is not None:
         ledger.flag(begun, flag)
-    proxy.lose_reply("THEN 'undo' END")
+    proxy.lose_reply("ELSE 'undo' END")
     engine = database.connect(proxy.url, pool_size=1, lock_timeout=10)
     link = Link(engine, engine)
     try:

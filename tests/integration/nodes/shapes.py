@@ -66,6 +66,40 @@ late_loser = workflow(
     output="{{ steps.winner.output }}",
 )
 
+#: Who has lost works on, and the whole goes back.
+lost_and_undone = workflow(
+    "lost-and-undone",
+    step("before", echo, compensation=compensation(echo)),
+    parallel(step("quick", hold, {"gate": "quick"}), step("slow", hold, compensation=compensation(echo))),
+    step("winner", echo, join="any"),
+    step("fails", fail, BUSINESS | {"gate": "refusal"}),
+)
+
+#: The same within a part, whose failure is handled.
+lost_in_part = workflow(
+    "lost-in-part",
+    block(
+        "part",
+        parallel(step("quick", hold, {"gate": "quick"}), step("slow", hold, compensation=compensation(echo))),
+        step("winner", echo, join="any"),
+        step("fails", fail, BUSINESS | {"gate": "refusal"}),
+        catch=handle(step("handled", echo)),
+    ),
+)
+
+#: And in a child that has succeeded, before its parent goes back.
+lost_in_child = workflow(
+    "lost-in-child",
+    step("before", echo, compensation=compensation(echo)),
+    parallel(step("quick", hold, {"gate": "quick"}), step("slow", hold, compensation=compensation(echo))),
+    step("winner", echo, join="any"),
+)
+parent_of_losers = workflow(
+    "parent-of-losers",
+    subworkflow("child", lost_in_child),
+    step("fails", fail, BUSINESS | {"gate": "refusal"}),
+)
+
 none_wins = workflow(
     "none-wins",
     parallel(step("one", fail, BUSINESS), sequence(step("two", fail, BUSINESS), step("behind", echo))),
