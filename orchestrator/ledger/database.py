@@ -36,9 +36,9 @@ _LIMIT_LOCKS = text("SELECT set_config('lock_timeout', :limit, true)")
 _STATELESS: dict[str, Any] = {"prepare_threshold": None}
 #: Undefined table and invalid schema name.
 NOT_MIGRATED = frozenset({"42P01", "3F000"})
-#: By which both ends notice in about 15 s that the other vanished without a word (seconds, and milliseconds).
-_KEEPALIVES = {"keepalives_idle": 5, "keepalives_interval": 3, "keepalives_count": 3}
-_USER_TIMEOUT = {"tcp_user_timeout": 15000}
+#: By which both ends notice in about 10 s that the other vanished without a word (seconds, and milliseconds).
+_KEEPALIVES = {"keepalives_idle": 4, "keepalives_interval": 2, "keepalives_count": 3}
+_USER_TIMEOUT = {"tcp_user_timeout": 10000}
 
 
 def connect(url: str, *, pool_size: int, lock_timeout: float, pooler: bool = False) -> Engine:

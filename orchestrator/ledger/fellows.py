@@ -1,7 +1,7 @@
 """Connections of one process to one database stand and fall together.
 
 A process has several engines, and most failures break the connections of all of them at once: a server that went down,
-a network that lost what it knew of them. A connection that nobody tells of this is noticed after some 15 s by whoever
+a network that lost what it knew of them. A connection that nobody tells of this is noticed after some 10 s by whoever
 waits on it. So that nobody waits so long once more for the next, none is used again that is older than a loss.
 """
 

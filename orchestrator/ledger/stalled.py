@@ -3,9 +3,9 @@
 Each is what a crash between two statements leaves behind; `advance` takes them up where it was.
 
 One that waits for its children to go back too is not among them, nor one that waits for stragglers: the end of each of
-these advances it. Whoever ends one
-may die before that; then the child is open no more, and its parent is found. Whoever has drained the parent may die
-before it cancels the children; then one of them goes forward still, and the parent is found, too.
+these advances it. Whoever ends one may die before that; then the child is open no more, or the note is gone, and the
+execution is found. Whoever has drained a parent may die before it cancels the children; then one of them goes forward
+still, and the parent is found, too.
 """
 
 from __future__ import annotations

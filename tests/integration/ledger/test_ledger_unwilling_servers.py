@@ -104,7 +104,7 @@ def test_a_server_notices_a_peer_that_vanished(engine: Engine) -> None:
     names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout")
     with engine.connect() as connection:
         told = [connection.execute(text(f"SHOW {name}")).scalar_one() for name in names]
-    assert told == ["5", "3", "3", "15000"]
+    assert told == ["4", "2", "3", "10000"]
 
 
 def backend(engine: Engine) -> int:
