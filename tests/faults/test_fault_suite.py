@@ -604,6 +604,14 @@ def test_a_page_tells_each_claim_of_each_fault() -> None:
     assert "- commit abc, def" in told
 
 
+def test_what_was_found_is_kept_a_line_a_scenario() -> None:
+    for scenarios in ([found("1a", 5), found("4a", 6, scenario.HIT)], []):
+        data = MADE | {"violations": 1, "scenarios": scenarios, "not_run": []}
+        kept = report.as_text(data)
+        assert json.loads(kept) == data
+        assert sum(line.startswith("    {") for line in kept.splitlines()) == len(scenarios)
+
+
 def test_what_breaks_while_a_rate_is_measured_again_stays_broken() -> None:
     result = scenario.together([measured(2.0), measured(0.1, scenario.ALIVE), measured(0.2)])
     assert {name for name, found in result.claims.items() if found} == {scenario.ALIVE}
@@ -619,7 +627,7 @@ def test_what_is_run_again_takes_the_place_of_what_was_found_and_is_told() -> No
     data = report.amended(earlier, {"scenarios": [found("10b", 9), found("4a", 10)]})
     assert (data["violations"], data["not_run"]) == (0, [])
     assert [one["fault"] for one in data["scenarios"]] == ["1a", "4a", "10b", "mixed"]
-    assert "- seed 5, 14 executions/s; run again by themselves: 4a (seed 10), 10b (seed 9)" in report.page(data)
+    assert "- seed 5, 14 executions/s; run by themselves: 4a (seed 10), 10b (seed 9)" in report.page(data)
 
 
 def test_a_run_that_was_broken_off_goes_on_with_what_it_has_not_yet() -> None:

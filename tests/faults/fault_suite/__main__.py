@@ -52,11 +52,11 @@ LAST = KEPT / "last.json"
     help="Write the same JSON into a file, after each fault anew.  [default: .faults/last.json]",
 )
 @click.option("--resume", is_flag=True, help="Go on with the run that --into holds: only what it has not yet is run.")
-@click.option("--page", type=click.Path(path_type=Path), help="Write the page of the documentation.")
+@click.option("--page", type=click.Path(path_type=Path), help="Write a page for the docs, its data beside it.")
 @click.option(
     "--amend",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="JSON that an earlier run wrote by --into: what is run now takes the place of the same faults in it.",
+    help="JSON that an earlier run wrote: what is run now takes the place of the same faults in it.",
 )
 @click.option("--mutants", is_flag=True, help="Broken engines in the place of ours: each must be caught.")
 @click.option("--list", "listed", is_flag=True, help="List the faults and end.")
@@ -126,6 +126,7 @@ def main(
             click.echo(json.dumps(data, indent=2))
         if page is not None:
             page.write_text(report.page(data))
+            _write(page.with_suffix(".json"), data)
         if data["violations"] if resume else any(not result.ok for result in results):
             report.failures(console, results, _servers(choice))
             if earlier is not None and earlier["violations"]:
@@ -160,7 +161,7 @@ def _write(into: Path, data: dict[str, Any]) -> None:
     """All or nothing: whoever breaks the run off must find what it had."""
     into.parent.mkdir(parents=True, exist_ok=True)
     partial = into.with_name(f"{into.name}.partial")
-    partial.write_text(f"{json.dumps(data, indent=2)}\n")
+    partial.write_text(report.as_text(data))
     partial.replace(into)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -118,6 +119,13 @@ def as_data(
         "scenarios": [_scenario(result, commit) for result in results],
         "not_run": [{"fault": fault.number, "title": fault.title, "reason": reason} for fault, reason in not_run],
     }
+
+
+def as_text(data: Mapping[str, Any]) -> str:
+    """The same as JSON, with a line for each scenario."""
+    head = json.dumps({name: value for name, value in data.items() if name != "scenarios"}, indent=2)
+    lines = ",\n".join(f"    {json.dumps(one)}" for one in data["scenarios"])
+    return f'{head.removesuffix("}").rstrip()},\n  "scenarios": [\n{lines}\n  ]\n}}\n'
 
 
 def _scenario(result: Result, commit: str) -> dict[str, Any]:
@@ -239,9 +247,9 @@ def _by_invariant(scenarios: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _again(data: Mapping[str, Any]) -> str:
-    """Which faults were run again by themselves."""
+    """Which faults were run by themselves, for the first time or once more."""
     others = [f"{one['fault']} (seed {one['seed']})" for one in data["scenarios"] if one.get("amends")]
-    return f"; run again by themselves: {', '.join(others)}" if others else ""
+    return f"; run by themselves: {', '.join(others)}" if others else ""
 
 
 def _kinds(strikes: Sequence[Mapping[str, str]]) -> str:
