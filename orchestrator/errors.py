@@ -15,6 +15,7 @@
     |- PayloadError                  a value is not JSON, or too large
     |- IdempotencyConflict           the key was used with another input
     |- IdempotencyKeyHeld            somebody's open transaction has just used the key
+    |- LedgerBusy                    another transaction holds what this needs for too long; nothing was done
     |- AttemptInProgress             a guarded task's key is being worked on
     |- ExecutionNotFound
     |- ControlRefused                an execution cannot be commanded so as it stands; says what can be done
@@ -148,6 +149,10 @@ class IdempotencyConflict(OrchestratorError):
 
 class IdempotencyKeyHeld(OrchestratorError):
     """The idempotency key is held by a transaction that is still open; try again when it has ended."""
+
+
+class LedgerBusy(OrchestratorError):
+    """Another transaction holds what this needs, for longer than ORCHESTRATOR_LOCK_TIMEOUT; nothing was done."""
 
 
 class AttemptInProgress(OrchestratorError):

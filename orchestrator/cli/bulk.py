@@ -18,7 +18,6 @@ from uuid import UUID
 import click
 from rich.console import Console
 from rich.markup import escape
-from sqlalchemy.exc import DBAPIError
 
 from orchestrator.application import Orchestrator
 from orchestrator.cli.exits import FAILED
@@ -26,12 +25,11 @@ from orchestrator.cli.filters import Filters, filter_options
 from orchestrator.cli.output import coloured, console, notes, progress_bar, shown_time, table, write_json
 from orchestrator.cli.reach import ledger, opened
 from orchestrator.config import load
-from orchestrator.errors import ControlRefused, ExecutionNotFound, InvalidInput, PayloadError
-from orchestrator.ledger import database
+from orchestrator.errors import ControlRefused, ExecutionNotFound, InvalidInput, LedgerBusy, PayloadError
 from orchestrator.ledger.selection import selected
 
 #: Answers that concern one execution; the others are tried all the same.
-REFUSALS = (ControlRefused, ExecutionNotFound, InvalidInput, PayloadError)
+REFUSALS = (ControlRefused, ExecutionNotFound, InvalidInput, LedgerBusy, PayloadError)
 #: A dry run shows people so many; --json has them all.
 _MOST = 50
 
@@ -154,10 +152,6 @@ def _attempt(order: Order, found: Orchestrator, execution_id: str) -> tuple[obje
         return None, error.reason
     except REFUSALS as error:
         return None, str(error)
-    except DBAPIError as error:
-        if database.sqlstate(error) != database.LOCK_TIMEOUT:
-            raise
-        return None, "somebody else holds it for so long that nothing was done; try again"
 
 
 def _meant(order: Order, given: Subjects) -> list[dict[str, Any]]:

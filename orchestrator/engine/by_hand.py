@@ -12,7 +12,7 @@ from orchestrator.engine.advance import advance, advance_many
 from orchestrator.engine.inbox import Inbox
 from orchestrator.engine.reopen import CHANGED, RETRYABLE, require
 from orchestrator.engine.spread import bare_spread
-from orchestrator.errors import ControlRefused
+from orchestrator.errors import ControlRefused, LedgerBusy
 from orchestrator.ledger import controls, reopens
 from orchestrator.ledger.controls import By
 from orchestrator.model.reopened import Row
@@ -33,7 +33,9 @@ class ByHand(Inbox):
         rest: Callable[[Connection], None] | None = None,
     ) -> None:
         """Carry out a command on an execution. Sent again after its answer was lost, it may find the execution as it
-        has left it itself: its entry in the audit, which its statement wrote, tells.
+        has left it itself: its entry in the audit, which its statement wrote, tells. So it does when a row of the
+        execution is held for too long, by a host that has vanished, say: what the command has written stands, and what
+        follows from that is left to the sweeps.
 
         Args:
             rest: what is then done in the place of `act`; by default whatever the execution needs to go on.
@@ -51,7 +53,11 @@ class ByHand(Inbox):
             sent = True
             act(connection)
 
-        self._persist(once)
+        try:
+            self._persist(once)
+        except LedgerBusy:
+            if not self._persist(lambda connection: controls.carried_out(connection, execution_id, by)):
+                raise
 
     def skip(self, execution_id: str, path: str, *, actor: str, reason: str | None = None, output: Any = None) -> None:
         """Let a step count as succeeded with an output: one that failed its execution, which goes on, or an open one.

@@ -168,10 +168,10 @@ class _Findings:
         running = [code(step["path"]) for step in forward if step["status"] == "running"]
         what = {X.FAILING: "is failing", X.CANCELLING: "is being cancelled"}.get(self._status, "is timing out")
         undos = [code(step["undoes"]) for step in self._steps.values() if step["undoes"] is not None]
-        late = listed([code(path) for path in self._reading.stragglers])
+        late = listed([f"{code(path)} by {owner}" for path, owner in self._reading.stragglers])
         waits = f"waits for the running attempt of {listed(running)} to end" if running else "comes to its end"
         if late and not running:
-            waits = f"waits for the attempt at {late} to end, which lost a race and is still at work"
+            waits = f"waits for the attempt at {late} to end: it lost a race, and is still at work"
         if undos and not running:
             waits = f"waits for the undo of {listed(undos)} in a part of it that goes back by itself"
         yield self._found(str(self._status), f"it {what}{self._because()}, and {waits}")

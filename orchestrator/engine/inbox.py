@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from orchestrator.engine import machine, signal
 from orchestrator.engine import start as starting
@@ -16,7 +17,7 @@ from orchestrator.engine.core import Core
 from orchestrator.engine.handle import ExecutionHandle
 from orchestrator.engine.signal import admitted
 from orchestrator.engine.start import Options, Target
-from orchestrator.errors import ExecutionNotFound, SignalRefused
+from orchestrator.errors import ExecutionNotFound, LedgerBusy, SignalRefused
 from orchestrator.kinds.machine import Event
 from orchestrator.ledger import database, signals, views
 from orchestrator.model.identity import new_id
@@ -210,7 +211,12 @@ class Inbox(ABC):
             with self.core.database.connect() as connection:
                 return send(connection)
 
-        return database.persist(attempt, give_up_after=PATIENCE, at=self.core.database)
+        try:
+            return database.persist(attempt, give_up_after=PATIENCE, at=self.core.database)
+        except DBAPIError as error:
+            if database.sqlstate(error) == database.LOCK_TIMEOUT:
+                raise LedgerBusy("somebody else holds it for so long that nothing was done; try again") from error
+            raise
 
     def _unreached(self, execution_id: str) -> Exception:
         with self.core.database.connect() as connection:

@@ -12,7 +12,7 @@ from orchestrator.engine.advance import advance, advance_many, child_ended
 from orchestrator.engine.apart import Apart
 from orchestrator.engine.core import Core
 from orchestrator.engine.failure import follow_failure, settle_failure
-from orchestrator.engine.part import after_undo
+from orchestrator.engine.part import after_undo, woken_at_once
 from orchestrator.engine.spread import bare, bare_spread
 from orchestrator.ledger import children, halts, parks, walks
 from orchestrator.ledger.claims import Claim
@@ -130,7 +130,7 @@ def fail_attempt(core: Core, connection: Connection, held: Claim, failure: Failu
     if settled is None or settled.status == StepStatus.RETRYING:
         return
     if settled.status == StepStatus.WAITING:
-        advance(core, connection, held.execution_id, settled.ready)
+        advance(core, connection, held.execution_id, settled.ready or woken_at_once(spread, held.path))
         return
     if undone_path(held.path) is not None:
         after_undo(core, connection, held, spread=spread, settled=settled)

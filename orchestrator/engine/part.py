@@ -31,6 +31,12 @@ def to_undo(connection: Connection, graph: Graph, held: Claim) -> list[tuple[str
     return queued(graph, reverse(graph, (found for found in attempted if found.undo is None), succeeded))
 
 
+def woken_at_once(spread: Spread, path: str) -> list[str]:
+    """The step itself, if it waits for a loser of a race in its body that has ended in the same moment: whoever ended
+    found it in hand still."""
+    return [path] if spread.wake(path, inner(path)) else []
+
+
 def after_undo(core: Core, connection: Connection, held: Claim, *, spread: Spread, settled: Settled | None) -> None:
     """Go on from the end of a compensation, but for the end of its execution.
 

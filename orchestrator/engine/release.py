@@ -10,9 +10,9 @@ from sqlalchemy import Connection
 from orchestrator.engine.advance import advance, advance_many
 from orchestrator.engine.apart import Apart
 from orchestrator.engine.core import Core
-from orchestrator.engine.mend import fail_attempt
+from orchestrator.engine.mend import after_stragglers, fail_attempt
 from orchestrator.ledger.claims import Claim
-from orchestrator.ledger.owners import Released
+from orchestrator.ledger.owners import ENDED, Released
 from orchestrator.model.outcome import Failure
 from orchestrator.model.state import StepStatus
 
@@ -20,8 +20,8 @@ logger = logging.getLogger("orchestrator.release")
 
 
 def publish_released(core: Core, connection: Connection, released: Sequence[Released]) -> None:
-    """Publish what a release made ready, take up executions that it left with nothing running, and fail the steps that
-    it left with their dead owners.
+    """Publish what a release made ready, take up executions that it left with nothing running or at work, and fail the
+    steps that it left with their dead owners.
 
     Whoever dies before the last of it leaves those to the next release, the rest to the other sweeps.
     """
@@ -32,6 +32,9 @@ def publish_released(core: Core, connection: Connection, released: Sequence[Rele
         for execution_id in {found.execution_id for found in released if found.status == StepStatus.CANCELLED}:
             with apart.one(execution_id):
                 advance(core, connection, execution_id, ())
+        with apart.one():
+            ended = [(found.execution_id, found.path) for found in released if found.status == ENDED]
+            after_stragglers(core, connection, ended)
         for found in released:
             if found.held is not None:
                 with apart.one(found.execution_id):

@@ -1,7 +1,8 @@
 """Rolling back: from the flag on an execution to its compensations, or to its end.
 
 Everyone who settles or releases a step of a flagged execution advances it; so does the stalled sweep. Whoever finds
-that neither an attempt nor a child runs any more tries to begin the undo; the guarded statement lets one of them.
+that neither an attempt nor a child runs any more, nor the loser of a race, tries to begin the undo; the guarded
+statement lets one of them.
 """
 
 from __future__ import annotations
@@ -45,31 +46,16 @@ def _retry_after(graph: Graph, about: About) -> float | None:
     return policy.delay(failures)
 
 
-class StillAtWork(Exception):
-    """An execution has ended, and yet somebody is at work on a step of it, which has lost a race.
-
-    Args:
-        path: of that step.
-    """
-
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self.path = path
-
-
 def undo_succeeded(core: Core, connection: Connection, execution_id: str) -> bool:
     """Send an execution that has succeeded back; whether it has anything to undo, now or since an earlier call.
 
-    Raises:
-        StillAtWork: it cannot go back yet.
+    Nobody is at work for it any more: the caller has asked.
     """
     about = executions.about(connection, execution_id)
     if about is None or about.status in {ExecutionStatus.COMPENSATED, ExecutionStatus.CANCELLED}:
         return False
     if about.status != ExecutionStatus.SUCCEEDED:
         return True
-    if (path := stragglers.first(connection, execution_id)) is not None:
-        raise StillAtWork(path)
     graph = core.graphs.get(connection, about.definition_id)
     undo = _undo(connection, graph, execution_id)
     if not undo:
@@ -95,11 +81,11 @@ def undo_ended(
     Raises:
         ControlRefused: that step was never attempted, or somebody is at work on one still.
     """
-    if (late := stragglers.first(connection, execution_id)) is not None:
+    for path, owner in stragglers.of(connection, execution_id):
         raise ControlRefused(
             execution_id,
-            f"the attempt at {late}, which has lost its race, is still at work, and nothing is undone beside it; "
-            "try again when that has ended",
+            f"{owner} is still at work on {path}, which has lost its race, and nothing is undone beside it; try again "
+            "when that has ended",
         )
     graph = core.graphs.get(connection, standing.definition_id)
     undo = _undo(connection, graph, execution_id, to)

@@ -157,8 +157,8 @@ class StepFindings:
         steps = [code(each["path"]) for each in self._reading.steps if each["path"].startswith(within)]
         children = [each for each in self._reading.children if each["parent_path"].startswith(within)]
         left = steps + [f"its child {each['id']} ({each['definition_name']})" for each in children]
-        late = [code(path) for path in self._reading.stragglers if path.startswith(within)]
-        left += [f"the attempt at {path}, which lost a race," for path in late]
+        late = [(path, owner) for path, owner in self._reading.stragglers if path.startswith(within)]
+        left += [f"the attempt at {code(path)} by {owner}, which lost a race," for path, owner in late]
         sentence = f"{code(path)} has failed with {told(step['error'])}; before that is handled, it waits for"
         found = self._found("part", f"{sentence} {listed(left) or 'its steps'} to end", None, path)
         if not children:

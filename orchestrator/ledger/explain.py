@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from orchestrator.ledger import stragglers
 from orchestrator.ledger.tables import FINAL, OPEN
 
 #: Open steps that are read; of a loop's thousand lanes the first say all.
@@ -81,10 +82,6 @@ SELECT id, parent_path, definition_name, status FROM orchestrator.execution
 WHERE parent_id = :execution AND status NOT IN ({FINAL}) ORDER BY id LIMIT 20
 """)
 
-STRAGGLERS = text("""
-SELECT path FROM orchestrator.straggler WHERE execution_id = :execution ORDER BY path LIMIT 20
-""")
-
 FAILED_UNDOS = text("""
 SELECT undoes, error FROM orchestrator.step
 WHERE execution_id = :execution AND undoes IS NOT NULL AND status = 'failed' ORDER BY settled_at LIMIT 20
@@ -107,8 +104,8 @@ class Reading:
     fired: datetime | None = None
     #: Executions that it has started and waits for, which go on.
     children: tuple[Mapping[str, Any], ...] = ()
-    #: Paths of steps that are settled, and that somebody is at work on all the same.
-    stragglers: tuple[str, ...] = ()
+    #: Paths of steps that are settled, and who is at work on them all the same.
+    stragglers: tuple[tuple[str, str], ...] = ()
     #: What could not be undone, each with its error.
     failed_undos: tuple[Mapping[str, Any], ...] = ()
 
@@ -133,7 +130,7 @@ def read(connection: Connection, execution_id: str, silence: float) -> Reading |
         consumers={found[0]: found[1] for found in connection.execute(CONSUMERS, {"silence": silence})},
         fired=connection.execute(FIRED).scalar(),
         children=_rows(connection.execute(CHILDREN, where)),
-        stragglers=tuple(connection.execute(STRAGGLERS, where).scalars()),
+        stragglers=tuple(stragglers.of(connection, execution_id)),
         failed_undos=_rows(connection.execute(FAILED_UNDOS, where)),
     )
 

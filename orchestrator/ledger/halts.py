@@ -21,6 +21,7 @@ from sqlalchemy import Connection, text
 
 from orchestrator.ledger import undos
 from orchestrator.ledger.controls import BY, By, audited
+from orchestrator.ledger.stragglers import at_work
 from orchestrator.ledger.tables import FINAL, OPEN
 from orchestrator.model.identity import UNDO_PREFIX
 from orchestrator.model.snapshot import Attempted
@@ -66,7 +67,7 @@ _DRAINED = f"""
     {_FLAGGED} AND NOT EXISTS (
         SELECT FROM orchestrator.step WHERE execution_id = :execution AND {OPEN})
     AND NOT EXISTS (SELECT FROM orchestrator.execution c WHERE c.parent_id = :execution AND c.status NOT IN ({FINAL}))
-    AND NOT EXISTS (SELECT FROM orchestrator.straggler WHERE execution_id = :execution)
+    AND NOT {at_work(":execution")}
 """
 
 #: What was worked out from the execution's row holds as long as nobody has written that: it may have ended, have been
@@ -81,7 +82,7 @@ WITH x AS (
     UPDATE orchestrator.execution SET status = 'compensating', settled_at = NULL, retry_at = NULL
     WHERE id = :execution AND CASE WHEN CAST(:after AS text) <> '' THEN status = :after AND purged_at IS NULL
                                   AND settled_at = coalesce(CAST(:seen AS timestamptz), settled_at)
-                                  AND NOT EXISTS (SELECT FROM orchestrator.straggler WHERE execution_id = :execution)
+                                  AND NOT {at_work(":execution")}
                                 ELSE {_DRAINED} AND {_UNCHANGED} END
     RETURNING id, tenant
 ), n AS (

@@ -20,7 +20,9 @@ from typing import Any
 
 from sqlalchemy import Connection, TextClause, text
 
+from orchestrator.ledger import stragglers
 from orchestrator.ledger.claims import Claim
+from orchestrator.ledger.gone import GONE, LOST_CHILD
 from orchestrator.model.state import StepStatus
 
 REGISTER = text("""
@@ -86,19 +88,6 @@ def _release(whose: str, *, died: str = "true", waiting: str = "SKIP LOCKED") ->
     return text(_RELEASE.replace("<whose>", whose).replace("<died>", died).replace("<waiting>", waiting))
 
 
-#: Held by nodes that are gone.
-GONE = """EXISTS (
-    SELECT FROM orchestrator.worker w WHERE (w.buried_at IS NOT NULL OR w.stopped_at IS NOT NULL)
-      AND w.boot_id = split_part(<row>.owner, '.', 1))"""
-#: Held by pool children, or threads of theirs, that their living node no longer lists. A child's first claim may
-#: precede the first heartbeat that lists it, so only older claims count. Pools without processes list none, and lose
-#: none.
-LOST_CHILD = """EXISTS (
-    SELECT FROM orchestrator.worker w WHERE w.buried_at IS NULL AND w.stopped_at IS NULL
-      AND w.boot_id = split_part(<row>.owner, '.', 1) AND cardinality(w.children) > 0
-      AND NOT split_part(split_part(<row>.owner, '.', 2), '-', 1)::int = ANY(w.children || w.pid)
-      AND <row>.started_at < w.seen - interval '5 seconds')"""
-
 #: Waits for the dead owner's last statement, which may still be at work.
 RELEASE_OWNER = _release("owner = :owner", died="CAST(:died AS boolean)", waiting="")
 RELEASE_GONE = _release(
@@ -130,13 +119,18 @@ RELEASE_RECORDS_OF_PROCESS = _release_records(
 RELEASE_LOST_RECORDS = _release_records(f"({GONE} OR {LOST_CHILD})".replace("<row>", "r"))
 
 
+#: In the place of a step's status: see ledger/stragglers.py.
+ENDED = "ended"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Released:
     """A claim taken from a dead owner, or to be failed."""
 
     execution_id: str
     path: str
-    #: ready: to be published; cancelled: its execution had been flagged; running: to be failed.
+    #: ready: to be published; cancelled: its execution had been flagged; running: to be failed; ENDED: it was settled
+    #: before, and what goes back may have waited for the owner.
     status: str
     #: Of a step that is to be failed: the dead owner's claim, and how many owners have died with it, this one included.
     held: Claim | None = None
@@ -206,7 +200,8 @@ def release(
             released too: keys of `@idempotent`, as steps are claimed in a pool child's main thread alone.
     """
     connection.execute(RELEASE_RECORDS_OF_PROCESS if whole else RELEASE_RECORDS, {"owner": owner})
-    return _released(connection, RELEASE_OWNER, {"owner": owner, "most": max_crashes, "died": died})
+    released = _released(connection, RELEASE_OWNER, {"owner": owner, "most": max_crashes, "died": died})
+    return [*released, *_ended(stragglers.end_owners(connection, owner))]
 
 
 def release_gone(connection: Connection, *, max_crashes: int | None = None) -> list[Released]:
@@ -220,7 +215,12 @@ def release_gone(connection: Connection, *, max_crashes: int | None = None) -> l
     """
     connection.execute(RELEASE_LOST_RECORDS)
     most = {"most": max_crashes}
-    return [*_released(connection, RELEASE_GONE, most), *_released(connection, RELEASE_LOST_CHILDREN, most)]
+    released = [*_released(connection, RELEASE_GONE, most), *_released(connection, RELEASE_LOST_CHILDREN, most)]
+    return [*released, *_ended(stragglers.end_gone(connection))]
+
+
+def _ended(found: list[tuple[str, str]]) -> list[Released]:
+    return [Released(execution_id=execution_id, path=path, status=ENDED) for execution_id, path in found]
 
 
 def _released(connection: Connection, statement: TextClause, parameters: dict[str, Any]) -> list[Released]:

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, text
 
 from orchestrator.ledger.claims import Claim, Settled
 from orchestrator.ledger.fragments import EVENTS, STOPPED, SUCCESSORS, statement
+from orchestrator.ledger.stragglers import at_work_within
 from orchestrator.ledger.tables import FINAL, OPEN
 from orchestrator.model.identity import UNDO_PREFIX
 
@@ -63,9 +64,7 @@ _BODY_OPEN = f"""
 """
 
 #: Somebody is at work yet on a step of a body that was settled without them.
-_STRAGGLERS = """
-    EXISTS (SELECT FROM orchestrator.straggler g WHERE g.execution_id = s.execution_id AND starts_with(g.path, <inner>))
-"""
+_STRAGGLERS = at_work_within("s.execution_id", "<inner>")
 
 #: Wakes a step whose body has ended, or is undone. `inner` is what the paths of its body begin with.
 WAKE_FOR_BODY = text(f"""

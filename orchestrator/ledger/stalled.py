@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
+from orchestrator.ledger.stragglers import at_work
 from orchestrator.ledger.tables import FINAL, OPEN
 
 _CHILDREN = "SELECT FROM orchestrator.execution c WHERE c.parent_id = x.id AND c.status"
@@ -32,7 +33,7 @@ WHERE x.status NOT IN ({FINAL}) AND x.status <> 'paused' AND x.created_at < cloc
     OR (x.status IN ('failing', 'cancelling', 'timing_out') AND (
         EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND NOT s.halt AND s.{OPEN})
         OR NOT EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND s.status = 'running')
-        AND NOT EXISTS (SELECT FROM orchestrator.straggler g WHERE g.execution_id = x.id)
+        AND NOT {at_work("x.id")}
         AND NOT ({_CHILDREN_GO_BACK}))
     )
   )

@@ -1,14 +1,16 @@
 """Stragglers: attempts that go on though their step was settled without them.
 
 Whoever loses a race is cancelled at once, so that the execution goes on without it; but its activity works on until it
-is told, and what it does then is still to be undone if the execution goes back. So the statement that cancels it notes
-who is at work (ledger/joins.py), and compensations begin only once nobody is (ledger/halts.py, undos.py, parks.py).
+is told, and what it does then is still to be undone if the execution goes back, or the one whose child that is. So the
+statement that cancels it notes who is at work (ledger/joins.py), and compensations begin only once nobody is
+(ledger/halts.py, undos.py, parks.py). None can come after an execution has succeeded: whoever claims a join has all its
+losers cancelled first.
 
-Who else can be here: the worker whose attempt it is, which says that it has ended; the sweep, when that worker is gone
-or the attempt is past its time, as it is taken for ended everywhere then; and whoever turns the execution back. The
-DELETE decides who of the first two goes on from there. Whoever turns back in the same moment may still see the note,
-and does nothing; but then the note's end has still to look at the flag, which was committed before. One that dies
-between the two leaves what the stalled sweep looks for.
+Who else can be here: the worker whose attempt it is, which says that it has ended; whoever releases the claims of an
+owner, which has ended with it; the sweep, when the owner is gone or the attempt is long past its time, as it is taken
+for ended everywhere then; and whoever turns the execution back. The DELETE decides who goes on from there. Whoever
+turns back in the same moment may still see the note, and does nothing; but then the note's end has still to look at the
+flag, which was committed before. One that dies between the two leaves what the stalled sweep looks for.
 """
 
 from __future__ import annotations
@@ -16,10 +18,35 @@ from __future__ import annotations
 from sqlalchemy import Connection, text
 
 from orchestrator.ledger.claims import Claim
-from orchestrator.ledger.owners import GONE, LOST_CHILD
+from orchestrator.ledger.gone import GONE, LOST_CHILD
 
-#: A process that outstays its attempt is killed by its node in less than so many seconds (runtime/watch.py).
-_KILLED = "interval '10 seconds'"
+#: A process that outstays its attempt is killed by its node well within this time (runtime/watch.py); in pools that
+#: kill nobody, such an attempt is fenced and no more, as any other.
+_KILLED = "interval '30 seconds'"
+
+
+def at_work(execution: str) -> str:
+    """The condition, in SQL, that somebody is at work so for an execution, or for a child of it that has ended.
+
+    Args:
+        execution: an SQL expression that gives its id.
+    """
+    return f"""EXISTS (
+        SELECT FROM orchestrator.straggler g JOIN orchestrator.execution c ON c.id = g.execution_id
+        WHERE c.id = {execution} OR c.parent_id = {execution})"""
+
+
+def at_work_within(execution: str, inner: str) -> str:
+    """Likewise for the steps whose paths begin with `inner`, another SQL expression, or for children of these."""
+    return f"""EXISTS (
+        SELECT FROM orchestrator.straggler g JOIN orchestrator.execution c ON c.id = g.execution_id
+        WHERE c.id = {execution} AND starts_with(g.path, {inner})
+           OR c.parent_id = {execution} AND starts_with(c.parent_path, {inner}))"""
+
+
+_TOLD = """EXISTS (
+    SELECT FROM orchestrator.event e WHERE e.execution_id = g.execution_id AND e.type = 'attempt_fenced'
+       AND e.path = g.path AND e.attempt = g.attempt)"""
 
 #: Its worker has noted in the history that the attempt was fenced.
 END = text("""
@@ -28,20 +55,34 @@ DELETE FROM orchestrator.straggler WHERE execution_id = :execution AND path = :p
 
 END_OWNERS = text("DELETE FROM orchestrator.straggler WHERE owner = :owner RETURNING execution_id, path")
 
-#: That nobody heard of its end is told in the history.
+#: That nobody heard of its end is told in the history. A worker of the release before this one tells only there, and
+#: leaves the note.
 END_GONE = text(f"""
 WITH g AS (
     DELETE FROM orchestrator.straggler g
     WHERE {GONE.replace("<row>", "g")} OR {LOST_CHILD.replace("<row>", "g")} OR g.due_at < clock_timestamp() - {_KILLED}
-    RETURNING g.execution_id, g.tenant, g.path, g.attempt, g.owner
+       OR {_TOLD}
+    RETURNING g.execution_id, g.tenant, g.path, g.attempt, g.owner, {_TOLD} AS told
 ), e AS (
     INSERT INTO orchestrator.event (execution_id, tenant, type, path, attempt, data)
     SELECT execution_id, tenant, 'attempt_lost', path, attempt, jsonb_build_object('owner', owner) FROM g
+    WHERE NOT told
 )
 SELECT execution_id, path FROM g
 """)
 
-ANY = text("SELECT path FROM orchestrator.straggler WHERE execution_id = :execution ORDER BY path LIMIT 1")
+#: As for a step that has it still (ledger/heartbeats.py).
+BEAT = text("""
+UPDATE orchestrator.straggler SET due_at = least(started_at + CAST(:timeout AS float8) * interval '1 second',
+                                                 clock_timestamp() + CAST(:patience AS float8) * interval '1 second')
+WHERE execution_id = :execution AND path = :path AND owner = :owner RETURNING path
+""")
+
+OF = text("""
+SELECT CASE WHEN c.id = :execution THEN g.path ELSE c.parent_path || ' / ' || g.path END AS path, g.owner
+FROM orchestrator.straggler g JOIN orchestrator.execution c ON c.id = g.execution_id
+WHERE c.id = :execution OR c.parent_id = :execution ORDER BY 1 LIMIT 20
+""")
 
 
 def end(connection: Connection, held: Claim) -> bool:
@@ -60,7 +101,17 @@ def end_gone(connection: Connection) -> list[tuple[str, str]]:
     return [(str(row[0]), row[1]) for row in connection.execute(END_GONE)]
 
 
-def first(connection: Connection, execution_id: str) -> str | None:
-    """The path of an attempt that goes on though its step was settled; None when there is none."""
-    found: str | None = connection.execute(ANY, {"execution": execution_id}).scalar()
-    return found
+def beat(connection: Connection, held: Claim, *, timeout: float | None, patience: float) -> bool:
+    """Put off the time after which an attempt is taken for ended; False when it is none of these.
+
+    Args:
+        timeout: seconds that it may take in all.
+        patience: seconds within which it must be heard again.
+    """
+    parameters = {"execution": held.execution_id, "path": held.path, "owner": held.owner}
+    return connection.execute(BEAT, parameters | {"timeout": timeout, "patience": patience}).first() is not None
+
+
+def of(connection: Connection, execution_id: str) -> list[tuple[str, str]]:
+    """The attempts that go on though their steps, or those of children, were settled: paths and owners, 20 at most."""
+    return [(row[0], row[1]) for row in connection.execute(OF, {"execution": execution_id})]

@@ -3,8 +3,8 @@
 They are blocked one behind the other, in the order in which they undo. Those of a whole execution begin with its turn
 (ledger/halts.py). Those of a part, the steps that a step with a body holds, begin with that step in hand: it is claimed
 once nothing of its body is open, and lets go of its claim in the statement that inserts them. So of two owners one
-begins the undo, and no attempt that is undone can run any more. The step is woken when none of them is open
-(ledger/parks.py), and then fails.
+begins the undo, and no attempt that is undone can run any more; where a loser of a race is at work still, the step
+waits for that first. It is woken when no compensation is open (ledger/parks.py), and then fails.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from sqlalchemy import Connection, text
 
 from orchestrator.ledger.claims import Claim, Settled
 from orchestrator.ledger.fragments import EVENTS, STILL_HELD, STOPPED, statement
+from orchestrator.ledger.stragglers import at_work_within
 from orchestrator.model.identity import UNDO_PREFIX, undo_path
 from orchestrator.model.state import StepStatus
 
@@ -23,8 +24,7 @@ from orchestrator.model.state import StepStatus
 #: As long as somebody is at work in that body, it waits as for one that is broken off, and fails once more after.
 BEGIN_PART = statement(f"""
 WITH late AS MATERIALIZED (
-    SELECT FROM orchestrator.straggler WHERE execution_id = :execution AND starts_with(path, CAST(:inner AS text))
-    LIMIT 1
+    SELECT WHERE {at_work_within(":execution", "CAST(:inner AS text)")}
 ), d AS (
     UPDATE orchestrator.step s SET owner = NULL, crashes = 0, due_at = NULL, ready_at = clock_timestamp(),
            status = CASE WHEN {STOPPED} THEN 'cancelled' ELSE 'waiting' END,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
+from orchestrator.ledger.stragglers import at_work
 from orchestrator.ledger.tables import FINAL, OPEN, SETTLED, sql_list
 from orchestrator.model.identity import UNDO_PREFIX
 from orchestrator.model.state import SETTLED_STEPS
@@ -31,7 +32,7 @@ _UNFINISHED_WITHOUT_STEP = f"""
     WHERE x.status NOT IN ({FINAL}) AND x.status <> 'paused' AND x.created_at < {_RECENTLY}
       AND NOT EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND s.{OPEN})
       AND NOT EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND s.settled_at > {_RECENTLY})
-      AND NOT EXISTS (SELECT FROM orchestrator.straggler g WHERE g.execution_id = x.id)
+      AND NOT {at_work("x.id")}
       AND NOT EXISTS (SELECT FROM orchestrator.execution c WHERE c.parent_id = x.id
                       AND (c.status NOT IN ({FINAL}) OR c.settled_at > {_RECENTLY}))
 """

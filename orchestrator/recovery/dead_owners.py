@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from orchestrator.engine.apart import Apart
-from orchestrator.engine.mend import after_stragglers
 from orchestrator.engine.release import publish_released
-from orchestrator.ledger import owners, stragglers
+from orchestrator.ledger import owners
 from orchestrator.recovery.sweep import Context, Sweep
 
 logger = logging.getLogger("orchestrator.recovery")
@@ -19,12 +17,7 @@ def sweep(context: Context) -> int:
     for boot_id, name in owners.bury(context.connection, context.observer, settings.dead_after):
         logger.warning("node is dead; its claims are released", extra={"boot_id": boot_id, "node": name})
     released = owners.release_gone(context.connection, max_crashes=settings.max_crashes)
-    late = stragglers.end_gone(context.connection)
-    with Apart() as apart:
-        with apart.one():
-            publish_released(core, context.connection, released)
-        with apart.one():
-            after_stragglers(core, context.connection, late)
+    publish_released(core, context.connection, released)
     return 0
 
 

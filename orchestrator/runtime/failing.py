@@ -8,7 +8,7 @@ from orchestrator.compiler.graph import Graph
 from orchestrator.engine.advance import advance, publish_ready
 from orchestrator.engine.core import Core
 from orchestrator.engine.failure import FAILED, FAILED_WITH_BODY, follow_failure, settle_failure
-from orchestrator.engine.part import after_undo
+from orchestrator.engine.part import after_undo, woken_at_once
 from orchestrator.engine.spread import Spread
 from orchestrator.ledger import lost_replies
 from orchestrator.ledger.claims import Claim, Settled
@@ -44,7 +44,8 @@ def fail(
     became = settled.status if settled is not None else link.call(lost_replies.standing, held)
     if became == StepStatus.WAITING:
         # What its body did is undone first.
-        link.call(lambda connection: advance(core, connection, held.execution_id, settled.ready if settled else None))
+        ready = None if settled is None else settled.ready or woken_at_once(spread, held.path)
+        link.call(lambda connection: advance(core, connection, held.execution_id, ready))
         return True
     if settled is None and became == StepStatus.CANCELLED:
         settled = Settled(halted=True)

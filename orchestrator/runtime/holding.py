@@ -5,11 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 
 from sqlalchemy import Connection
 
-from orchestrator.engine.core import Core
 from orchestrator.engine.mend import after_stragglers
 from orchestrator.engine.release import publish_released
 from orchestrator.ledger import owners, stragglers
@@ -17,11 +15,6 @@ from orchestrator.runtime.link import Link
 from orchestrator.runtime.worker import Worker
 
 logger = logging.getLogger("orchestrator.segment")
-
-
-def _forgotten(core: Core, connection: Connection, owner: str) -> None:
-    """A step that was settled without its attempt is nobody's claim; but that attempt, too, has ended."""
-    after_stragglers(core, connection, stragglers.end_owners(connection, owner))
 
 
 @contextmanager
@@ -33,14 +26,17 @@ def holding(worker: Worker) -> Iterator[Link]:
     if this process had died: others take it up, or it has killed too many (`max_crashes`) and is failed. No two
     messages are worked on under one owner's name at a time, so nothing is taken from another; and if this process dies
     before the publish, the sweep of steps that are ready publishes.
+
+    Nor must it stay noted as at work on a step that was settled without it. Whoever is fenced says so itself; but a
+    step whose claim was carried out, and its reply lost, may have been cancelled before it was adopted.
     """
-    link = worker.link()
+    link, has_failed = worker.link(), False
     try:
         yield link
     except Exception:
+        has_failed = True
         owner, most = worker.node.owner(), worker.core.settings.max_crashes
         released = link.call(owners.release, owner, max_crashes=most)
-        link.call(partial(_forgotten, worker.core), owner)
         if released:
             logger.exception("claims are given back after a failure", extra={"owner": owner, "steps": len(released)})
             try:
@@ -51,4 +47,10 @@ def holding(worker: Worker) -> Iterator[Link]:
                 raise
         raise
     finally:
+        if has_failed or link.was_doubtful:
+            link.call(_at_work_no_more, worker)
         link.close()
+
+
+def _at_work_no_more(connection: Connection, worker: Worker) -> None:
+    after_stragglers(worker.core, connection, stragglers.end_owners(connection, worker.node.owner()))

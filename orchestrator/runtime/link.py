@@ -34,6 +34,8 @@ class Link:
         self._engine, self._aside = engine, aside
         self._connection: Connection | None = None
         self._in_transaction = False
+        #: Whether the connection broke while a statement was under way that may have been carried out.
+        self.was_doubtful = False
 
     @property
     def connection(self) -> Connection:
@@ -121,7 +123,7 @@ class Link:
                 return send(self.connection, doubtful)
             except DBAPIError as error:
                 if database.is_lost(error):
-                    doubtful = True
+                    doubtful = self.was_doubtful = True
                     self._drop()
                 raise
 

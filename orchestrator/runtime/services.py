@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from orchestrator import clock
 from orchestrator.activities.registry import Activity
 from orchestrator.errors import ConfigurationError, PayloadError
-from orchestrator.ledger import database, heartbeats, side_effects
+from orchestrator.ledger import database, heartbeats, side_effects, stragglers
 from orchestrator.ledger.claims import Claim
 from orchestrator.model.payload import encode
 from orchestrator.runtime.attendance import interruption
@@ -107,16 +107,23 @@ class Services:
                 unwanted = heartbeats.beat(
                     connection, self._held, progress=self._progress, timeout=self._timeout, patience=self._patience
                 )
+                goes_on = unwanted is not None or self._straggles(connection)
         except SQLAlchemyError as error:
             if not database.is_lost(error):
                 raise
             logger.warning("heartbeat is not sent: the database is away", extra={"reason": str(error)})
             return
-        if unwanted is not None and self._patience is not None:
+        if goes_on and self._patience is not None:
             self._move(now)
         reason = interruption(unwanted)
         if reason is not None and (self._activity is None or self._activity.interruptible):
             raise reason
+
+    def _straggles(self, connection: Connection) -> bool:
+        """Whether it works on though its step has lost a race; as long as it is heard, it is waited for."""
+        if self._patience is None:
+            return False
+        return stragglers.beat(connection, self._held, timeout=self._timeout, patience=self._patience)
 
     def _move(self, now: float) -> None:
         """The node is told of the new deadline, too."""

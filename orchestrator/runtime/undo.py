@@ -42,12 +42,15 @@ def undo(worker: Worker, link: Link, graph: Graph, message: Message) -> bool:
         return False
     held, facts = taken
     scope = Scope(link.call, graph, about(message.execution_id, facts))
-    if graph.step(undone).kind == CHILD and graph.step(undone).compensation is None:
+    ended: Ended | undo_child.Waits
+    if graph.step(undone).kind == CHILD and undo_child.waits_for_losers(link, held, undone):
+        ended = undo_child.Waits()
+    elif graph.step(undone).kind == CHILD and graph.step(undone).compensation is None:
         ended = undo_child.perform(core, link, held, undone)
-        if isinstance(ended, undo_child.Waits):
-            return False
     else:
         ended = _perform(worker, link, graph, held, scope=scope, facts=facts, undone=undone)
+    if isinstance(ended, undo_child.Waits):
+        return False
     if isinstance(ended, Failure):
         spread = Spread(link.call, graph, message.execution_id, scope)
         if not fail(core, link, graph, held, ended, spread=spread, definition_id=message.definition_id):

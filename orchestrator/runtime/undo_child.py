@@ -9,8 +9,8 @@ from sqlalchemy import Connection
 from orchestrator.engine.advance import advance
 from orchestrator.engine.children import child_id, wake_for_child
 from orchestrator.engine.core import Core
-from orchestrator.engine.saga import StillAtWork, undo_succeeded
-from orchestrator.ledger import children, parks, undos
+from orchestrator.engine.saga import undo_succeeded
+from orchestrator.ledger import children, parks, stragglers, undos
 from orchestrator.ledger.claims import Claim
 from orchestrator.model.outcome import Failure
 from orchestrator.model.state import ExecutionStatus, StepStatus
@@ -19,8 +19,8 @@ from orchestrator.runtime.link import Link
 
 _LET_GO = frozenset({StepStatus.WAITING, StepStatus.READY})
 _SUCCEEDED = frozenset({StepStatus.SUCCEEDED})
-#: Seconds after which a child is looked at again that cannot go back yet.
-_AGAIN = 1.0
+#: Seconds after which it looks again for whoever is at work for the child.
+_AGAIN = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +30,10 @@ class Waits:
 
 def perform(core: Core, link: Link, held: Claim, undone: str) -> Ended | Waits:
     """Send the child back, or, once it is, settle the compensation."""
-    child = link.call(children.latest, held.execution_id, undone) or child_id(held.execution_id, undone)
+    child = _child(link, held, undone)
     status = (held.woken.resume or {}).get("status") if held.woken else None
     if status is None:
-        try:
-            undoes = link.call(lambda connection: undo_succeeded(core, connection, child))
-        except StillAtWork:
-            # In seconds, as a rule: it has been told to end.
-            link.settle(held, lambda connection: parks.park(connection, held, resume=None, seconds=_AGAIN), _LET_GO)
-            return Waits()
-        if undoes:
+        if link.call(lambda connection: undo_succeeded(core, connection, child)):
             return _wait(core, link, held, child)
     elif status not in {ExecutionStatus.COMPENSATED, ExecutionStatus.SUCCEEDED}:
         return Failure(category="system", name="ChildNotUndone", message=f"execution {child} ended {status}")
@@ -48,6 +42,19 @@ def perform(core: Core, link: Link, held: Claim, undone: str) -> Ended | Waits:
         lambda connection: undos.settle_undo(connection, held, outcome=StepStatus.SUCCEEDED, output="null", error=None),
         _SUCCEEDED,
     )
+
+
+def waits_for_losers(link: Link, held: Claim, undone: str) -> bool:
+    """Whether somebody is at work still for a child that has ended, or for a child of that, on a step that has lost its
+    race; then the compensation lets go, and looks again: in seconds, as a rule, as they have been told to end."""
+    if not link.call(stragglers.of, _child(link, held, undone)):
+        return False
+    link.settle(held, lambda connection: parks.park(connection, held, resume=None, seconds=_AGAIN), _LET_GO)
+    return True
+
+
+def _child(link: Link, held: Claim, undone: str) -> str:
+    return link.call(children.latest, held.execution_id, undone) or child_id(held.execution_id, undone)
 
 
 def _wait(core: Core, link: Link, held: Claim, child: str) -> Waits:

@@ -244,6 +244,24 @@ def test_one_that_somebody_holds_is_refused_in_time_and_the_rest_is_done(
     assert statuses(home, label) == {"cancelled": 2, "running": 1}
 
 
+def test_a_command_that_has_taken_effect_has_though_a_step_is_held(
+    home: Place, orchestrator: Orchestrator, console: Console, label: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (held,) = begin(orchestrator, label, 1)
+    monkeypatch.setenv("ORCHESTRATOR_LOCK_TIMEOUT", "0.3")
+    with home.engine.connect().execution_options(isolation_level="READ COMMITTED") as connection, connection.begin():
+        rows = connection.exec_driver_sql(
+            "SELECT FROM orchestrator.step WHERE execution_id = %(id)s FOR UPDATE", {"id": held}
+        )
+        assert rows.rowcount
+        code, out, _ = console("cancel", held)
+        assert (code, out) == (0, f"{held} is being cancelled\n")
+        assert statuses(home, label) == {"cancelling": 1}
+    # Whoever looks next goes on: a sweep, or the same command.
+    assert console("cancel", held)[0] == 0
+    assert statuses(home, label) == {"cancelled": 1}
+
+
 def test_an_error_that_concerns_them_all_ends_the_command_and_says_how_far_it_came(
     home: Place, orchestrator: Orchestrator, console: Console, label: str
 ) -> None:

@@ -11,7 +11,9 @@ import pytest
 from ledger.driver import OTHER, QUEUE, Begun, Ledger
 from ledger.proxy import Proxy
 from ledger.races import race
+from orchestrator import Orchestrator
 from orchestrator.engine.failure import FAILED
+from orchestrator.engine.start import Options
 from orchestrator.ledger import (
     claims,
     controls,
@@ -28,6 +30,8 @@ from orchestrator.ledger import (
 )
 from orchestrator.ledger.claims import Claim
 from orchestrator.model.definition import Compensation, Step
+from orchestrator.model.identity import new_id
+from orchestrator.runtime.holding import holding
 from orchestrator.runtime.link import Link
 
 UNDO: Final = Compensation(activity="undo")
@@ -158,7 +162,7 @@ def test_an_execution_that_has_succeeded_is_not_taken_back_either(ledger: Ledger
     assert ledger.do(claims.settle_and_finish, join, "1", result="1")
     undo = [("fast", QUEUE)]
     assert not ledger.do(halts.begin_undo, begun.id, undo, after="succeeded")
-    assert ledger.do(stragglers.first, begun.id) == "slow"
+    assert ledger.do(stragglers.of, begun.id) == [("slow", OTHER)]
     assert ledger.do(stragglers.end, held)
     assert ledger.do(halts.begin_undo, begun.id, undo, after="succeeded")
 
@@ -184,7 +188,9 @@ def node(ledger: Ledger, children: tuple[int, ...] = ()) -> str:
     return boot
 
 
-@pytest.mark.parametrize("how", ["lives", "buried", "stopped", "child gone", "child young", "overdue", "in time"])
+@pytest.mark.parametrize(
+    "how", ["lives", "buried", "stopped", "child gone", "child young", "overdue", "in time", "told"]
+)
 def test_whoever_is_gone_or_past_its_time_is_waited_for_no_longer(ledger: Ledger, how: str) -> None:
     boot = node(ledger, (7,))
     begun, _ = lost(ledger, owner=f"{boot}.{7 if 'child' not in how else 8}", timeout=60 if "time" in how else 1)
@@ -192,6 +198,9 @@ def test_whoever_is_gone_or_past_its_time_is_waited_for_no_longer(ledger: Ledger
         "buried": "UPDATE orchestrator.worker SET buried_at = now() WHERE boot_id = :b",
         "stopped": "UPDATE orchestrator.worker SET stopped_at = now() WHERE boot_id = :b",
         "child gone": "UPDATE orchestrator.straggler SET started_at = started_at - interval '1 min' "
+        "WHERE split_part(owner, '.', 1) = :b",
+        "told": "INSERT INTO orchestrator.event (execution_id, tenant, type, path, attempt) "
+        "SELECT execution_id, tenant, 'attempt_fenced', path, attempt FROM orchestrator.straggler "
         "WHERE split_part(owner, '.', 1) = :b",
         "overdue": "UPDATE orchestrator.straggler SET due_at = due_at - interval '1 min' "
         "WHERE split_part(owner, '.', 1) = :b",
@@ -201,7 +210,8 @@ def test_whoever_is_gone_or_past_its_time_is_waited_for_no_longer(ledger: Ledger
     gone = (begun.id, "slow") in ledger.do(stragglers.end_gone)
     assert gone == (how in changes)
     assert noted(ledger, begun) == ([] if gone else [("slow", f"{boot}.{8 if 'child' in how else 7}", 1)])
-    assert ledger.events(begun, "attempt_lost") == ([("attempt_lost", "slow", 1)] if gone else [])
+    lost_by_event = ledger.events(begun, "attempt_lost")
+    assert lost_by_event == ([("attempt_lost", "slow", 1)] if gone and how != "told" else [])
 
 
 def test_of_those_who_are_gone_each_is_told_once(ledger: Ledger) -> None:
@@ -213,12 +223,65 @@ def test_of_those_who_are_gone_each_is_told_once(ledger: Ledger) -> None:
     assert len(ledger.events(begun, "attempt_lost")) == 1
 
 
-def test_a_worker_whose_own_code_failed_is_at_work_no_longer(ledger: Ledger) -> None:
+def test_an_owner_that_is_released_is_at_work_no_longer(ledger: Ledger) -> None:
     owner = f"{node(ledger)}.{PID}"
     begun, _ = lost(ledger, owner=owner)
-    assert ledger.do(stragglers.end_owners, f"{owner}-1") == []
-    assert ledger.do(stragglers.end_owners, owner) == [(begun.id, "slow")]
+    assert ledger.do(owners.release, f"{owner}-1") == []
+    assert ledger.do(owners.release, owner) == [
+        owners.Released(execution_id=begun.id, path="slow", status=owners.ENDED)
+    ]
     assert noted(ledger, begun) == []
+
+
+def test_who_has_lost_its_reply_and_then_its_race_is_at_work_no_longer(ledger: Ledger, proxy: Proxy) -> None:
+    """It finds nothing that it could adopt, and so never says that it was fenced."""
+    orchestrator = Orchestrator(database_url=proxy.url, broker_url="redis://127.0.0.1:1/0")
+    worker = orchestrator.worker
+    begun, _ = lost(ledger, owner=worker.node.owner())
+    with holding(worker) as link:
+        assert link.call(stragglers.of, begun.id)
+    assert noted(ledger, begun), "there was no doubt"
+    with holding(worker) as link:
+        proxy.lose_reply("FROM orchestrator.straggler g JOIN")
+        assert link.call(stragglers.of, begun.id)
+    assert proxy.pending == 0
+    assert noted(ledger, begun) == []
+    worker.forget_connections()
+    orchestrator.app.close()
+
+
+def test_a_loser_that_is_heard_is_waited_for_as_any_other(ledger: Ledger) -> None:
+    begun, held = lost(ledger, timeout=5)
+    due = "SELECT EXTRACT(epoch FROM due_at - started_at)::int FROM orchestrator.straggler WHERE execution_id = :e"
+    assert ledger.sql(due, e=begun.id) == [(5,)]
+    assert ledger.do(stragglers.beat, held, timeout=60, patience=20)
+    assert ledger.sql(due, e=begun.id) == [(20,)]
+    assert ledger.do(stragglers.beat, held, timeout=10, patience=20)
+    assert ledger.sql(due, e=begun.id) == [(10,)], "it has no more time than before"
+    assert ledger.do(stragglers.end, held)
+    assert not ledger.do(stragglers.beat, held, timeout=10, patience=20)
+
+
+def test_a_parent_waits_for_the_losers_of_a_child_that_has_succeeded(ledger: Ledger) -> None:
+    parent = ledger.begin(ledger.target_of(Step(id="child", activity="do"), Step(id="beside", activity="do")))
+    begun = ledger.begin(ledger.target_of(*graph()), Options(id=str(new_id()), parent=ledger.claim(parent, "child")))
+    held = ledger.claim(begun, "slow", OTHER)
+    ledger.succeed(begun, "fast")
+    ledger.do(joins.join, begun.id, "join")
+    ledger.do(joins.cancel_losers, begun.id, ["fast", "slow"])
+    assert ledger.do(claims.settle_and_finish, ledger.claim(begun, "join"), "1", result="1")
+    ledger.flag(parent, "failing")
+    ledger.sql(
+        "UPDATE orchestrator.step SET status = 'cancelled', owner = NULL, settled_at = now(), halt = true "
+        "WHERE execution_id = :e",
+        e=parent.id,
+    )
+    assert ledger.do(stragglers.of, parent.id) == [("child / slow", OTHER)]
+    assert not ledger.do(halts.begin_undo, parent.id, [("child", QUEUE)])
+    assert not stands_still(ledger, parent)
+    assert ledger.do(stragglers.end, held)
+    assert stands_still(ledger, parent)
+    assert ledger.do(halts.begin_undo, parent.id, [("child", QUEUE)])
 
 
 def test_a_part_that_is_broken_off_is_woken_when_its_loser_has_ended(ledger: Ledger) -> None:

@@ -96,7 +96,15 @@ lost_in_child = workflow(
 )
 parent_of_losers = workflow(
     "parent-of-losers",
+    step("before", echo, compensation=compensation(echo)),
     subworkflow("child", lost_in_child),
+    step("fails", fail, BUSINESS | {"gate": "refusal"}),
+)
+
+keeps_losers = workflow("keeps-losers", subworkflow("child", lost_in_child))
+grandparent_of_losers = workflow(
+    "grandparent-of-losers",
+    subworkflow("child", keeps_losers),
     step("fails", fail, BUSINESS | {"gate": "refusal"}),
 )
 
