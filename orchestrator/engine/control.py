@@ -82,7 +82,7 @@ class Control(ByHand):
                     raise ControlRefused(execution_id, f"it {stands(status)}; only what runs can be paused")
             controls.settle_pause(connection, execution_id)
 
-        self._persist(act)
+        self._command(execution_id, by, act)
         if children:
             self._with_children(execution_id, lambda child: self.pause(child, actor=actor, reason=reason))
 

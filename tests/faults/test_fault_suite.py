@@ -392,6 +392,8 @@ def test_who_has_lost_a_race_is_waited_for_unless_it_is_gone(begun: float, ended
     found.events[:0] = [Event(-2, "step_started", "late", 1, 0.0), Event(-1, "step_cancelled", "late", 1, 0.0)]
     found.events.append(Event(99, "attempt_fenced", "late", 1, 9.6))
     assert list(INVARIANTS[ALONE](evidence(found)))
+    before = replace(evidence(found), losers_are_waited_for=False)
+    assert not list(INVARIANTS[ALONE](before)), "a release before this one promised less"
     found.events.insert(2, Event(0, "attempt_lost", "late", 1, 0.1))
     assert not list(INVARIANTS[ALONE](evidence(found)))
 

@@ -245,7 +245,8 @@ def _undone_alone(evidence: Evidence) -> Violations:
         first, taken = min(call.at for call in undos), found.taken()
         claimed = min((event.id for event in found.named("step_started") if _undoes(event)), default=0)
         given_up = {(event.path, event.attempt) for kind in _GAVE_UP for event in found.named(kind)}
-        late = {attempt for attempt in given_up | taken.keys() if attempt[0] == LOSERS.get(found.definition)}
+        loser = LOSERS.get(found.definition) if evidence.losers_are_waited_for else None
+        late = {attempt for attempt in given_up | taken.keys() if attempt[0] == loser}
         late -= {(event.path, event.attempt) for kind in _OWNER_GONE for event in found.named(kind)}
         given_up, taken = given_up - late, {attempt: at for attempt, at in taken.items() if attempt not in late}
         ended = {

@@ -4,6 +4,7 @@ clients were told. Nothing here calls the engine."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from sqlalchemy import Connection, text
 
@@ -99,6 +100,8 @@ class Evidence:
     claims: dict[str, list[str]]
     #: What differs between histories and rows.
     differences: list[str]
+    #: Whether every release that was at work has the promise: a migration brought it.
+    losers_are_waited_for: bool = True
 
 
 def collect(connection: Connection, outside: Outside, mark: str, differences: list[str]) -> Evidence:
@@ -117,7 +120,19 @@ def collect(connection: Connection, outside: Outside, mark: str, differences: li
         if call.execution in executions:
             executions[call.execution].calls.append(call)
     claims = {check.name: check.sample for check in verify.verify(connection) if not check.ok}
-    return Evidence(executions=executions, answers=outside.answers(mark), claims=claims, differences=differences)
+    releases = {call.engine for found in executions.values() for call in found.calls}
+    return Evidence(
+        executions=executions,
+        answers=outside.answers(mark),
+        claims=claims,
+        differences=differences,
+        losers_are_waited_for=all(map(waits_for_losers, releases)),
+    )
+
+
+def waits_for_losers(release: str) -> bool:
+    """Whether a release, in this folder, begins no compensation beside the loser of a race."""
+    return (Path(release) / "orchestrator" / "ledger" / "stragglers.py").exists()
 
 
 _OF = "JOIN orchestrator.execution x ON x.id = t.execution_id WHERE x.correlation_id = :mark"

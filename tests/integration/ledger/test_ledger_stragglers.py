@@ -13,6 +13,8 @@ from ledger.proxy import Proxy
 from ledger.races import race
 from orchestrator import Orchestrator
 from orchestrator.engine.failure import FAILED
+from orchestrator.engine.part import woken_at_once
+from orchestrator.engine.spread import bare
 from orchestrator.engine.start import Options
 from orchestrator.ledger import (
     claims,
@@ -316,6 +318,23 @@ def test_a_part_whose_body_has_ended_well_is_woken_and_undone_once_its_loser_has
     goes_back = ledger.do(undos.begin_part, again, ERROR, undo, inner=INNER)
     assert goes_back is not None
     assert goes_back.ready == ("undo:block[0].fast",)
+
+
+def test_a_part_that_begins_to_wait_as_its_loser_ends_is_woken_by_who_let_go_of_it(ledger: Ledger) -> None:
+    begun, held = lost(ledger, body=True)
+    ledger.succeed(begun, "block[0].join")
+    assert ledger.do(parks.wake_for_body, begun.id, "block", INNER)
+    block = ledger.claim(begun, "block")
+    with ledger.open() as failing:
+        waits = undos.begin_part(failing, block, ERROR, [("block[0].fast", QUEUE)], inner=INNER)
+        assert waits is not None
+        assert (waits.status, waits.ready) == ("waiting", ())
+        assert ledger.do(stragglers.end, held)
+        assert not ledger.do(parks.wake_for_body, begun.id, "block", INNER), "it is in hand still"
+        failing.commit()
+    with ledger.engine.connect() as connection:
+        assert woken_at_once(bare(connection, begun.graph, begun.id), "block") == ["block"]
+    assert ledger.statuses(begun)["block"] == "ready"
 
 
 def test_a_loser_whose_reply_was_lost_knows_that_it_has_lost(ledger: Ledger, proxy: Proxy) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fault_suite import breakers, needs
 from fault_suite.breakers import IN_ACTIVITY
+from fault_suite.evidence import waits_for_losers
 from fault_suite.fault import Broken, Missed, Strike, Tier, at_once, fault
 from fault_suite.stack import MAX_CRASHES, PATH, SWEEPS, WORK, Stack
 
@@ -94,6 +95,8 @@ def two_releases(stack: Stack) -> Strike:
     if set(engines) != {str(old)}:
         raise Missed(f"the older release is in {old}; what worked was {dict(engines)}")
     evidence = f"{engines[str(old)]} calls by {str(needs.revision_before())[:9]}"
+    if not waits_for_losers(str(old)):
+        evidence += ", which does not wait for the losers of races yet"
     return Strike(evidence=evidence, struck=struck, gone=time.monotonic())
 
 
