@@ -19,7 +19,7 @@ from orchestrator.activities.context import StepContext
 from orchestrator.compiler import reverse as compiler
 from orchestrator.engine import saga, service
 from orchestrator.engine import start as starting
-from orchestrator.ledger import claims, halts, joins, lost_replies, owners, probes
+from orchestrator.ledger import claims, halts, joins, lost_replies, owners, probes, stragglers
 from orchestrator.ledger.fragments import STILL_HELD
 from orchestrator.ledger.statement import Statement
 from orchestrator.ledger.tables import OPEN
@@ -134,10 +134,7 @@ def _undoes_early() -> None:
 
 @mutant("compensates beside the losers of a race", fault="none", caught_by="while a forward attempt lives")
 def _undoes_beside_losers() -> None:
-    waits = """
-    AND NOT EXISTS (SELECT FROM orchestrator.straggler WHERE execution_id = :execution)
-"""
-    _reword(halts, "BEGIN_UNDO", (waits, ""))
+    _reword(halts, "BEGIN_UNDO", (f"AND NOT {stragglers.at_work(':execution')}", ""))
 
 
 @mutant("goes by its workers' clocks", fault="7b", caught_by="only this fault")
