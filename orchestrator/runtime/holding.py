@@ -47,9 +47,12 @@ def holding(worker: Worker) -> Iterator[Link]:
                 raise
         raise
     finally:
-        if has_failed or link.was_doubtful:
-            link.call(_at_work_no_more, worker)
-        link.close()
+        try:
+            # Also behind the release: what that left running, to be failed, may have lost its race since.
+            if has_failed or link.was_doubtful:
+                link.call(_at_work_no_more, worker)
+        finally:
+            link.close()
 
 
 def _at_work_no_more(connection: Connection, worker: Worker) -> None:
