@@ -15,7 +15,7 @@ from ledger.races import Background
 from orchestrator.compiler.graph import Graph
 from orchestrator.engine import start as starting
 from orchestrator.engine.start import Options, Target
-from orchestrator.ledger import claims, definitions, parks, views
+from orchestrator.ledger import claims, definitions, parks, verify, views
 from orchestrator.ledger.claims import Claim
 from orchestrator.model.definition import Compensation, Definition, Step
 from orchestrator.model.loop import Lanes
@@ -177,6 +177,10 @@ class Ledger:
         """The history as (type, path, attempt), of all types or those given."""
         rows = self.do(views.events, begun.id)
         return [(row["type"], row["path"], row["attempt"]) for row in rows if not types or row["type"] in types]
+
+    def violated(self, begun: Begun) -> list[str]:
+        """The claims on the ledger that an execution violates."""
+        return [check.name for check in self.do(verify.verify) if any(begun.id in sample for sample in check.sample)]
 
     def assert_unfinished_iff_open(self, begun: Begun) -> None:
         """The invariant that recovery rests on."""

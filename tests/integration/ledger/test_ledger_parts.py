@@ -21,7 +21,6 @@ from orchestrator.ledger import (
     parks,
     snapshots,
     undos,
-    verify,
 )
 from orchestrator.ledger.claims import Claim, Settled
 from orchestrator.model.definition import Compensation, Step
@@ -73,12 +72,6 @@ def wake(ledger: Ledger, begun: Begun) -> bool:
     return ledger.do(parks.wake_for_body, begun.id, "block", INNER)
 
 
-def checked(ledger: Ledger, begun: Begun) -> list[str]:
-    """The claims on the ledger that this execution violates."""
-    found = ledger.do(verify.verify)
-    return [check.name for check in found if any(begun.id in sample for sample in check.sample)]
-
-
 def test_the_claim_is_exchanged_for_the_compensations_and_the_step_is_woken_by_the_last(ledger: Ledger) -> None:
     begun, held = broken(ledger)
     assert begin(ledger, held) == Settled(halted=False, status="waiting", ready=(f"undo:{TWO}",))
@@ -96,7 +89,7 @@ def test_the_claim_is_exchanged_for_the_compensations_and_the_step_is_woken_by_t
     assert again.woken is not None
     assert (again.woken.by, again.woken.error) == ("broken", json.loads(ERROR))
     assert ledger.status(begun) == "running"
-    assert checked(ledger, begun) == []
+    assert ledger.violated(begun) == []
 
 
 def test_of_two_owners_one_begins_the_undo(ledger: Ledger) -> None:
@@ -169,7 +162,7 @@ def test_a_flag_is_waited_for_by_whoever_begins_and_a_part_that_has_begun_goes_o
     assert ledger.do(halts.begin_undo, other.id, [("beside", QUEUE)])
     undo(ledger, other, "beside")
     assert ledger.status(other) == "compensated"
-    assert checked(ledger, other) == []
+    assert ledger.violated(other) == []
 
 
 def test_a_begin_and_a_flag_that_race_leave_all_of_the_part_or_nothing(ledger: Ledger) -> None:
@@ -216,7 +209,7 @@ def test_what_a_part_could_not_undo_is_tried_once_more_with_the_whole(ledger: Le
         assert path == ONE or ledger.try_claim(begun, f"undo:{ONE}") is None
         undo(ledger, begun, path)
     assert ledger.status(begun) == "compensated"
-    assert checked(ledger, begun) == []
+    assert ledger.violated(begun) == []
 
 
 def test_one_part_that_stops_leaves_the_compensations_of_others_alone(ledger: Ledger) -> None:
@@ -276,12 +269,12 @@ def test_the_claims_on_the_ledger_hold_each_part_by_itself(ledger: Ledger) -> No
             e=early.id,
             p=path,
         )
-        assert checked(ledger, early) == violated
+        assert ledger.violated(early) == violated
     disordered, held = broken(ledger)
     assert ledger.do(undos.begin_part, held, ERROR, list(reversed(PART)), inner=INNER)
     undo(ledger, disordered, ONE)
     undo(ledger, disordered, TWO)
-    assert checked(ledger, disordered) == ["compensations end in the reverse order of what they undo"]
+    assert ledger.violated(disordered) == ["compensations end in the reverse order of what they undo"]
     for begun in (early, disordered):
         ledger.sql("DELETE FROM orchestrator.event WHERE execution_id = :e", e=begun.id)
         ledger.sql("DELETE FROM orchestrator.step WHERE execution_id = :e", e=begun.id)
