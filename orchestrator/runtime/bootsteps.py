@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from billiard.process import current_process
@@ -29,6 +30,9 @@ logger = logging.getLogger("orchestrator.node")
 
 #: How often the pool is asked for dead children, in seconds. Left to itself, Celery may notice after 5 s.
 POOL_CHECK = 0.05
+#: Seconds between a worker's attempts to reach a broker that is away. Left to itself, Celery waits for 2 s longer each
+#: time, up to 32 s, and so long is nothing done once the broker is back.
+RECONNECT = 2.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -80,6 +84,7 @@ def install(
     app.steps["worker"].add(NodeStep)
     app.steps["consumer"].add(PoolStep)
     app.steps["consumer"].add(LostConnection)
+    app.steps["consumer"].add(Reconnection)
     signals.worker_process_init.connect(lambda **_: _child_starts(worker()), weak=False)
     signals.worker_process_shutdown.connect(lambda **_: worker().logs.flush(), weak=False)
     signals.worker_shutting_down.connect(lambda **_: worker().node.drain(), weak=False)
@@ -150,6 +155,21 @@ class LostConnection(bootsteps.StartStopStep):
         lost = parent.connection is None or not parent.connection.connected
         if lost and events is not None and speaks_amqp(events.connection):
             events.connection.collect()
+
+
+class Reconnection(bootsteps.Step):
+    """Asks for a broker that is away every `RECONNECT` seconds; Celery has no setting for it."""
+
+    def __init__(self, parent: Any, **kwargs: Any) -> None:
+        ensure = parent.ensure_connected
+
+        def ensure_connected(connection: Any) -> Any:
+            evenly = {"interval_start": RECONNECT, "interval_step": 0, "interval_max": RECONNECT}
+            connection.ensure_connection = partial(connection.ensure_connection, **evenly)
+            return ensure(connection)
+
+        parent.ensure_connected = ensure_connected
+        super().__init__(parent, **kwargs)
 
 
 def _drain_first(parent: Any, node: Node) -> None:

@@ -10,8 +10,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from pathlib import Path
 import fault_suite.faults  # noqa: F401 - registers them
 import pytest
 from click.testing import CliRunner
-from fault_suite import mutants, report, scenario
+from fault_suite import machine, mutants, report, scenario
 from fault_suite.__main__ import main
 from fault_suite.checker import INVARIANTS, check
 from fault_suite.client import MIX, evenly
@@ -571,7 +572,7 @@ def found(number: str, seed: int, claim: str | None = None) -> dict[str, object]
     return dict(data)
 
 
-MADE = {"made_of": "servers", "seed": 5, "load": "14 executions/s", "command": "make faults-matrix"}
+MADE = {"made_of": "servers", "seed": 5, "rate": 14.0, "load": "14 executions/s", "command": "make faults-matrix"}
 
 
 def measured(seconds: float | None, claim: str | None = None) -> scenario.Result:
@@ -617,6 +618,31 @@ def test_what_was_found_is_kept_a_line_a_scenario() -> None:
         kept = report.as_text(data)
         assert json.loads(kept) == data
         assert sum(line.startswith("    {") for line in kept.splitlines()) == len(scenarios)
+
+
+@pytest.mark.parametrize(
+    ("alone", "under_load", "rate"),
+    [
+        (0.05, 0.40, machine.MOST),  # time to spare
+        (0.15, 0.75, 11.7),
+        (0.05, 1.00, machine.LEAST),  # never fewer than a mixed run needs
+        (0.70, 0.90, machine.LEAST),
+        (0.30, 0.30, machine.MOST),  # nothing was measured
+    ],
+)
+def test_a_load_leaves_the_machine_time_to_spare(alone: float, under_load: float, rate: float) -> None:
+    assert machine.fitted(alone, under_load) == rate
+
+
+def test_what_the_processors_do_is_read_from_the_kernel() -> None:
+    def used(work: Callable[[], object]) -> float:
+        before, end = machine.Moment.now(), time.monotonic() + 0.5
+        while time.monotonic() < end:
+            work()
+        return machine.Moment.now().since(before)
+
+    assert used(lambda: None) > 0.5 / (os.cpu_count() or 1)
+    assert machine.Moment.now().since(machine.Moment.now()) <= 1
 
 
 def test_what_breaks_while_a_rate_is_measured_again_stays_broken() -> None:
@@ -673,6 +699,7 @@ def test_only_a_run_that_has_been_kept_can_go_on(tmp_path: Path) -> None:
     for words, complaint in (
         (["--resume"], "--resume needs --into FILE"),
         (["--resume", "--into", str(kept), "--seed", "6"], "holds a run of seed 5"),
+        (["--resume", "--into", str(kept), "--rate", "9"], "holds a run with 14 executions/s"),
         (["--resume", "--into", str(kept)], "holds a run of another make: clay"),
         (["--resume", "--into", str(kept), "--amend", str(kept)], "choose one"),
     ):

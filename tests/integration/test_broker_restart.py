@@ -9,9 +9,12 @@ upper bound in pyproject.toml raised, once this test passes with it:
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from nodes.process_nodes import WorkerNode
 from nodes.site import Site, settled_once
+from nodes.waiting import eventually
 from pytest_celery import CeleryBrokerCluster
 
 pytest_plugins = ("nodes.fixtures",)
@@ -43,3 +46,17 @@ def test_a_worker_with_unacknowledged_messages_survives_its_broker(
         assert [site.start("quick").result(30) for _ in range(SLOTS)] == [1] * SLOTS
         assert worker.alive
         assert (worker.pid, worker.children()) == (pid, children)
+
+
+def test_a_worker_asks_for_a_broker_that_is_away_again_and_again_as_often(
+    worker: WorkerNode, celery_broker_cluster: CeleryBrokerCluster
+) -> None:
+    since = len(worker.logs())
+    celery_broker_cluster[0].kill()
+    try:
+        # Celery by itself would wait for 4 s after the second attempt.
+        eventually(lambda: "(3/None)" in worker.logs()[since:], "a third attempt has failed")
+    finally:
+        celery_broker_cluster[0].restart()
+    assert set(re.findall(r"Trying again in ([\d.]+)", worker.logs()[since:])) == {"2.00"}
+    eventually(lambda: "Connected to" in worker.logs()[since:], "the worker is back")

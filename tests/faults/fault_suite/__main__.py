@@ -18,13 +18,11 @@ import click
 from rich.console import Console
 
 import fault_suite.faults  # noqa: F401 - registers them
-from fault_suite import hosts, mutation, report, scenario
+from fault_suite import hosts, machine, mutation, report, scenario
 from fault_suite.fault import FAULTS, Fault, Tier
 from fault_suite.scenario import Result
 from fault_suite.stack import Choice, Stack
 
-#: Executions a second: of a load that two cores carry easily.
-RATE = 14.0
 #: Seconds without faults, for comparison.
 FAIR = 20.0
 #: Kinds of fault that one mixed run chooses from all.
@@ -40,7 +38,11 @@ LAST = KEPT / "last.json"
 @click.option("--only", "wanted", metavar="A,B", help="Numbers of faults, or classes: 4, 5c. None: an empty text.")
 @click.option("--mixed", "mixed_runs", default=1, show_default=True, help="How many runs of faults at random.")
 @click.option("--seconds", default=60.0, show_default=True, help="Of each of these.")
-@click.option("--rate", default=RATE, show_default=True, help="Executions a second.")
+@click.option(
+    "--rate",
+    type=float,
+    help=f"Executions a second.  [default: {machine.MOST:g}, or fewer, as this machine carries]",
+)
 @click.option("--tier", type=click.Choice([tier.name.lower() for tier in Tier]), default="quick", show_default=True)
 @click.option("--broker", type=click.Choice(["redis", "amqp", "tls", "sentinel"]), default="redis", envvar="BROKER")
 @click.option("--pooler", is_flag=True, envvar="POOLER", help="Workers reach PostgreSQL through a PgBouncer.")
@@ -66,7 +68,7 @@ def main(
     wanted: str | None,
     mixed_runs: int,
     seconds: float,
-    rate: float,
+    rate: float | None,
     tier: str,
     broker: str,
     pooler: bool,
@@ -92,20 +94,28 @@ def main(
             click.echo(f"{fault.number:>4}  {fault.title}" + (f"  NOT RUN: {reason}" if reason else ""))
         return
     commit = _commit()
-    made = {"made_of": _made_of(choice), "load": f"{rate:g} executions/s", "command": _command(choice)}
+    made: dict[str, Any] = {"made_of": _made_of(choice), "command": _command(choice)}
     if resume and amend is not None:
         raise click.UsageError("--resume goes on with a run, and --amend puts one in the place of another: choose one")
-    earlier = _earlier(into, seed, made) if resume else None
+    earlier = _earlier(into, seed, rate, made) if resume else None
     if earlier is not None:
-        seed = int(earlier["seed"])
+        seed, rate = int(earlier["seed"]), float(earlier["rate"])
     before = json.loads(amend.read_text()) if amend is not None else None
+    if before is not None:
+        # One page, one load.
+        rate = rate or float(before["rate"])
     seed = random.SystemRandom().randrange(1 << 32) if seed is None else seed
     console.print(f"SEED={seed}", highlight=False)
     if mutants:
         sys.exit(
-            mutation.carry_out(choice, seed, rate, names=(wanted or "").split(",") if wanted else None, out=console)
+            mutation.carry_out(
+                choice, seed, rate or machine.MOST, names=(wanted or "").split(",") if wanted else None, out=console
+            )
         )
-    with _kept_if_failed() as folder:
+    with _kept_if_failed() as folder, Stack(folder, choice) as stack:
+        rate = rate or machine.fitting(stack)
+        made |= {"rate": rate, "load": f"{rate:g} executions/s"}
+        console.print(made["load"], highlight=False)
         load = Load(seed=seed, rate=rate, mixed_runs=mixed_runs, seconds=seconds, done=report.done(earlier))
         results: list[Result] = []
 
@@ -116,7 +126,7 @@ def main(
             return data if before is None else report.amended(before, data)
 
         # A run of hours may be broken off.
-        for result in _carry_out(folder, choice, run, load, console):
+        for result in _carry_out(stack, choice, run, load, console):
             results.append(result)
             _write(into or LAST, found())
         data = found()
@@ -138,11 +148,11 @@ def main(
     console.print(f"no violation in {count} scenarios; SEED={seed}", highlight=False)
 
 
-def _earlier(into: Path | None, seed: int | None, made: Mapping[str, str]) -> dict[str, Any] | None:
+def _earlier(into: Path | None, seed: int | None, rate: float | None, made: Mapping[str, Any]) -> dict[str, Any] | None:
     """What a run that is to go on has found; None when it has not begun.
 
     Args:
-        made: what the stack of this run is made of, and its load: those of one run are the same.
+        made: what the stack of this run is made of; it, and the load, are the same in all parts of one run.
     """
     if into is None:
         raise click.UsageError("--resume needs --into FILE, which the run to go on with has written")
@@ -151,6 +161,8 @@ def _earlier(into: Path | None, seed: int | None, made: Mapping[str, str]) -> di
     found: dict[str, Any] = json.loads(into.read_text())
     if seed not in {None, found["seed"]}:
         raise click.UsageError(f"{into} holds a run of seed {found['seed']}")
+    if rate not in {None, found["rate"]}:
+        raise click.UsageError(f"{into} holds a run with {found['load']}")
     for name, value in made.items():
         if found[name] != value:
             raise click.UsageError(f"{into} holds a run of another make: {found[name]}; this one: {value}")
@@ -177,27 +189,26 @@ class Load:
     done: Collection[tuple[str, int]]
 
 
-def _carry_out(folder: Path, choice: Choice, run: Sequence[Fault], load: Load, console: Console) -> Iterator[Result]:
+def _carry_out(stack: Stack, choice: Choice, run: Sequence[Fault], load: Load, console: Console) -> Iterator[Result]:
     seed, rate, seconds = load.seed, load.rate, load.seconds
-    with Stack(folder, choice) as stack:
-        for number, fault in enumerate(run):
-            if (fault.number, seed + number) in load.done:
-                continue
-            result = scenario.alone(stack, fault, seed + number, rate)
-            report.tell(console, result)
-            yield result
-        for number in range(load.mixed_runs):
-            own = seed + 1_000 * number
-            if (scenario.MIXED, own) in load.done:
-                continue
-            without = scenario.fair(stack, own, rate, FAIR)
-            kinds = [fault for fault in FAULTS if fault.mixes and fault.why_not(choice) is None]
-            chosen = random.Random(own).sample(kinds, min(KINDS, len(kinds)))
-            result = scenario.mixed(stack, chosen, own, rate, seconds)
-            scenario.require_half(result, seconds, without, FAIR)
-            for each in (without, result):
-                report.tell(console, each)
-                yield each
+    for number, fault in enumerate(run):
+        if (fault.number, seed + number) in load.done:
+            continue
+        result = scenario.alone(stack, fault, seed + number, rate)
+        report.tell(console, result)
+        yield result
+    for number in range(load.mixed_runs):
+        own = seed + 1_000 * number
+        if (scenario.MIXED, own) in load.done:
+            continue
+        without = scenario.fair(stack, own, rate, FAIR)
+        kinds = [fault for fault in FAULTS if fault.mixes and fault.why_not(choice) is None]
+        chosen = random.Random(own).sample(kinds, min(KINDS, len(kinds)))
+        result = scenario.mixed(stack, chosen, own, rate, seconds)
+        scenario.require_half(result, seconds, without, FAIR)
+        for each in (without, result):
+            report.tell(console, each)
+            yield each
 
 
 def _chosen(choice: Choice, wanted: str | None, most: Tier) -> tuple[list[Fault], list[tuple[Fault, str]]]:
