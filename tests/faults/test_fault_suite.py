@@ -621,6 +621,23 @@ def test_what_was_found_is_kept_a_line_a_scenario() -> None:
 
 
 @pytest.mark.parametrize(
+    ("in_time", "executions", "complaint"),
+    [
+        (401, 600, None),
+        (399, 600, "399 executions in 80 s, and 800 without faults"),
+        (400, 499, "499 executions, where 500 are asked for"),
+    ],
+)
+def test_a_mixed_run_has_to_do_half_of_what_is_done_without_faults(
+    in_time: int, executions: int, complaint: str | None
+) -> None:
+    without = scenario.Result(number=scenario.NONE, title="", seed=5, in_time=200, lasted=20)
+    found = scenario.Result(number=scenario.MIXED, title="", seed=5, in_time=in_time, executions=executions, lasted=80)
+    scenario.require_half(found, without, 60)
+    assert found.claims.get(scenario.ENOUGH) == (None if complaint is None else [complaint])
+
+
+@pytest.mark.parametrize(
     ("alone", "under_load", "rate"),
     [
         (0.05, 0.40, machine.MOST),  # time to spare

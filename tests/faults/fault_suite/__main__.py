@@ -205,7 +205,7 @@ def _carry_out(stack: Stack, choice: Choice, run: Sequence[Fault], load: Load, c
         kinds = [fault for fault in FAULTS if fault.mixes and fault.why_not(choice) is None]
         chosen = random.Random(own).sample(kinds, min(KINDS, len(kinds)))
         result = scenario.mixed(stack, chosen, own, rate, seconds)
-        scenario.require_half(result, seconds, without, FAIR)
+        scenario.require_half(result, without, seconds)
         for each in (without, result):
             report.tell(console, each)
             yield each

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 from typing import Any
 
 from rich.console import Console
@@ -146,6 +147,7 @@ def _scenario(result: Result, commit: str) -> dict[str, Any]:
         "target": result.target,
         "taken_up": result.taken,
         "in_time": result.in_time,
+        "lasted": round(result.lasted, 1) if result.lasted < inf else None,
         "connections": result.connections,
         "seconds": round(result.seconds, 1),
     }

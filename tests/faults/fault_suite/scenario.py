@@ -24,8 +24,9 @@ DRAIN = 90.0
 MUTANT_DRAIN = 15.0
 #: Seconds without a strike, at least and at most, in a mixed run.
 PAUSES = (0.5, 3.0)
-#: Executions that a minute of faults at random must have.
+#: Executions that a minute of faults at random must have; it lasts until it has, but not longer than so many times.
 LEAST = 500
+LONGER = 3
 #: How often a rate is measured that was not back in time at first. Odd: one is in the middle.
 TIMES = 3
 #: Connections that one process of a worker may have.
@@ -71,6 +72,8 @@ class Result:
     completed: int = 0
     #: Of these, what had ended well by the end of the load.
     in_time: int = 0
+    #: Seconds that the load lasted.
+    lasted: float = inf
     connections: int = 0
     seconds: float = 0.0
 
@@ -146,14 +149,20 @@ def _alone(stack: Stack, fault: Fault, seed: int, rate: float) -> Result:
 
 
 def mixed(stack: Stack, faults: Sequence[Fault], seed: int, rate: float, seconds: float) -> Result:
-    """Faults at random, one soon after the other, for some time; the same for the same seed."""
+    """Faults at random, one soon after the other; the same for the same seed.
+
+    Args:
+        seconds: for how long, at least: while a server is away nobody starts anything, and it goes on until there have
+            been `LEAST` executions a minute.
+    """
     result = Result(number=MIXED, title=f"{seconds:g} s of faults at random", seed=seed)
     chosen = random.Random(seed)
 
     def under_load(begin: float) -> None:
         # Every kind at least once before any comes again.
         waiting: list[Fault] = []
-        while time.monotonic() < begin + seconds:
+        most = begin + LONGER * seconds
+        while (now := time.monotonic()) < begin + seconds or (now < most and too_few()):
             waiting = waiting or chosen.sample(faults, len(faults))
             time.sleep(chosen.uniform(*PAUSES))
             if not stack.workers():
@@ -162,9 +171,13 @@ def mixed(stack: Stack, faults: Sequence[Fault], seed: int, rate: float, seconds
             # What a fault ended is started again, or not yet: the next may strike a stack that is hurt already.
             if chosen.random() < 0.5:
                 stack.heal()
-        stack.heal()
+        result.lasted = time.monotonic() - begin
 
-    found = _carry_out(stack, result, rate, under_load, seconds)
+    def too_few() -> bool:
+        started = (answer for answer in stack.outside.answers(stack.mark) if answer.kind == "started")
+        return len({answer.execution for answer in started}) < _least(seconds)
+
+    found = _carry_out(stack, result, rate, under_load)
     kinds = {number for number, _ in found.strikes}
     if len(kinds) < 3:
         found.claims.setdefault(HIT, []).append(f"only {len(kinds)} kinds of fault have hit")
@@ -178,6 +191,7 @@ def fair(stack: Stack, seed: int, rate: float, seconds: float) -> Result:
     def under_load(begin: float) -> None:
         with republished.counted(stack) as count:
             time.sleep(max(0.0, begin + seconds - time.monotonic()))
+            result.lasted = seconds
             stack.drain(stack.mark, 2 * COLD)
         steps = stack.value(_STEPS_OF, mark=stack.mark)
         if count() > steps * republished.SHARE:
@@ -185,7 +199,7 @@ def fair(stack: Stack, seed: int, rate: float, seconds: float) -> Result:
         repeated = stack.execute(_REPEATED, mark=stack.mark)
         result.claims[REPEATED] = [f"{row[1]} of {row[0]} was given back" for row in repeated]
 
-    return _carry_out(stack, result, rate, under_load, seconds)
+    return _carry_out(stack, result, rate, under_load)
 
 
 _STEPS_OF = """
@@ -198,19 +212,27 @@ WHERE x.correlation_id = :mark AND e.type = 'step_released'
 """
 
 
-def require_half(found: Result, seconds: float, without: Result, fair_seconds: float) -> None:
+def require_half(found: Result, without: Result, seconds: float) -> None:
     """A run that does nothing breaks nothing: while the load lasts, not only after it, it must complete half of what
-    the same seed does without faults in as many seconds; and it must be large enough to show anything."""
-    expected = without.in_time * seconds / fair_seconds
+    the same seed does without faults in as many seconds; and it must be large enough to show anything.
+
+    Args:
+        seconds: that the run was to last.
+    """
+    expected = without.in_time * found.lasted / without.lasted
     if found.in_time * 2 < expected:
-        found.claims[ENOUGH] = [f"{found.in_time} executions in {seconds:g} s, and {expected:.0f} without faults"]
-    if found.executions < LEAST * seconds / 60:
-        found.claims[ENOUGH] = [f"{found.executions} executions, where {LEAST} a minute are asked for"]
+        found.claims[ENOUGH] = [
+            f"{found.in_time} executions in {found.lasted:.0f} s, and {expected:.0f} without faults"
+        ]
+    if found.executions < _least(seconds):
+        found.claims[ENOUGH] = [f"{found.executions} executions, where {_least(seconds):.0f} are asked for"]
 
 
-def _carry_out(
-    stack: Stack, result: Result, rate: float, under_load: Callable[[float], None], seconds: float = inf
-) -> Result:
+def _least(seconds: float) -> float:
+    return LEAST * seconds / 60
+
+
+def _carry_out(stack: Stack, result: Result, rate: float, under_load: Callable[[float], None]) -> Result:
     mark = f"{result.number}-{result.seed}-{time.monotonic_ns():x}"
     begun = begin = time.monotonic()
     stack.fallen.clear()
@@ -232,7 +254,7 @@ def _carry_out(
     dead = stack.ended_by_themselves()
     result.claims[ALIVE] = [f"{name} has ended:\n{stack.processes.log_tail(name, 5)}" for name in dead]
     _check(stack, mark, result)
-    result.in_time = _done_by(stack, mark, begin + seconds) if seconds < inf else result.completed
+    result.in_time = _done_by(stack, mark, begin + result.lasted) if result.lasted < inf else result.completed
     result.seconds = time.monotonic() - begun
     return result
 
