@@ -52,11 +52,15 @@ class Control(ByHand):
         by = By(actor=actor, reason=reason)
 
         def act(connection: Connection) -> None:
-            flagged = controls.cancel(connection, execution_id, reason, by=by, undo=compensate, detach=not children)
+            def flag() -> bool:
+                return controls.cancel(connection, execution_id, reason, by=by, undo=compensate, detach=not children)
+
+            flagged = flag()
             if not flagged and controls.call_off(connection, execution_id, by):
                 child_ended(self.core, connection, execution_id)
                 return
-            if not flagged:
+            # Between the two a sweep may have retried it.
+            if not flagged and not flag():
                 status = require(connection, execution_id).status
                 if status != ExecutionStatus.CANCELLING:
                     raise ControlRefused(execution_id, f"it {stands(status)}, and cannot be cancelled any more")

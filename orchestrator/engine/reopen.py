@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection
@@ -21,7 +22,7 @@ from orchestrator.engine.mend import decide_joins, wake_containers
 from orchestrator.engine.signal import match
 from orchestrator.engine.spread import bare_spread
 from orchestrator.errors import ControlRefused, ExecutionNotFound
-from orchestrator.ledger import controls, forks, maintenance, parks, reopens
+from orchestrator.ledger import children, controls, forks, maintenance, parks, reopens
 from orchestrator.ledger.controls import By
 from orchestrator.ledger.reopens import Standing
 from orchestrator.model.reopened import Reopened, Row
@@ -84,8 +85,8 @@ def retry(
     rows = reopens.rows(connection, execution_id)
     if given:
         _require_waiting(graph, rows, execution_id, given)
-    children: list[str] = []
-    found = reopen(graph, rows, given=given, child=lambda at: _child(connection, execution_id, at, awaited=children))
+    begun: list[str] = []
+    found = reopen(graph, rows, given=given, child=lambda at: _child(connection, execution_id, at, awaited=begun))
     successors = _missing(core, connection, execution_id, found, {row.path for row in rows})
     _race_on(successors, {each.path for each in found.rows if each.status == StepStatus.BLOCKED})
     done = reopens.retry(
@@ -103,12 +104,17 @@ def retry(
     )
     if not done:
         raise ControlRefused(execution_id, CHANGED)
-    for child in children:
-        # After their parent, which waits for them: if this is lost, the sweep tells it of a child that has ended.
-        with suppress(ControlRefused):
-            retry(core, connection, child, by, awaited=True)
-        child_ended(core, connection, child)
+    for child in begun:
+        # After their parent, which waits for them: if this is lost, the sweep does it.
+        retry_awaited(core, connection, child, by)
     _mend(core, connection, graph, execution_id, found=found, successors=successors)
+
+
+def retry_awaited(core: Core, connection: Connection, child: str, by: By) -> None:
+    """Let a child go on for its parent, which waits for it, or tell that how it has ended."""
+    with suppress(ControlRefused):
+        retry(core, connection, child, by, awaited=True)
+    child_ended(core, connection, child)
 
 
 def retry_children(core: Core, connection: Connection, execution_id: str, by: By) -> None:
@@ -120,9 +126,7 @@ def retry_children(core: Core, connection: Connection, execution_id: str, by: By
             # One that goes on by itself was not what the retry was about.
             if standing is None or standing.status not in RETRYABLE:
                 continue
-            with suppress(ControlRefused):
-                retry(core, connection, str(child), by, awaited=True)
-            child_ended(core, connection, str(child))
+            retry_awaited(core, connection, str(child), by)
     advance(core, connection, execution_id)
 
 
@@ -178,7 +182,11 @@ def _child(connection: Connection, execution_id: str, path: str, *, awaited: lis
     standing = reopens.standing(connection, child) if child else None
     if standing is not None and standing.parent == (execution_id, path) and standing.status not in _BACK:
         awaited.append(str(child))
-        return Reopened(path=path, status=StepStatus.WAITING, awaits="child", wait_name=child)
+        waiting = Reopened(path=path, status=StepStatus.WAITING, awaits="child", wait_name=child)
+        if standing.status not in RETRYABLE or standing.settled_at is None:
+            return waiting
+        # The step is not to be told of that end: the child is retried next.
+        return replace(waiting, fresh=True, resume=resume | {children.PASSED_OVER: standing.settled_at.isoformat()})
     return Reopened(path=path, status=StepStatus.READY, fresh=True, resume={"again": resume.get("again", 0) + 1})
 
 

@@ -7,6 +7,8 @@ statement lets one of them.
 
 from __future__ import annotations
 
+from enum import Enum, auto
+
 from sqlalchemy import Connection
 
 from orchestrator.compiler.graph import Graph
@@ -46,22 +48,32 @@ def _retry_after(graph: Graph, about: About) -> float | None:
     return policy.delay(failures)
 
 
-def undo_succeeded(core: Core, connection: Connection, execution_id: str) -> bool:
-    """Send an execution that has succeeded back; whether it has anything to undo, now or since an earlier call.
+class Undoing(Enum):
+    """What becomes of an execution that has succeeded and is sent back."""
 
-    Nobody is at work for it any more: the caller has asked.
-    """
+    #: It has nothing to undo, or has done so.
+    NOTHING = auto()
+    #: It goes back, now or since an earlier call.
+    BEGUN = auto()
+    #: Somebody is at work for it again.
+    LATER = auto()
+
+
+def undo_succeeded(core: Core, connection: Connection, execution_id: str) -> Undoing:
+    """Send an execution that has succeeded back. The caller has asked that nobody is at work for it any more."""
     about = executions.about(connection, execution_id)
     if about is None or about.status in {ExecutionStatus.COMPENSATED, ExecutionStatus.CANCELLED}:
-        return False
+        return Undoing.NOTHING
     if about.status != ExecutionStatus.SUCCEEDED:
-        return True
+        return Undoing.BEGUN
     graph = core.graphs.get(connection, about.definition_id)
     undo = _undo(connection, graph, execution_id)
     if not undo:
-        return False
-    halts.begin_undo(connection, execution_id, queued(graph, undo), after=ExecutionStatus.SUCCEEDED)
-    return True
+        return Undoing.NOTHING
+    if halts.begin_undo(connection, execution_id, queued(graph, undo), after=ExecutionStatus.SUCCEEDED):
+        return Undoing.BEGUN
+    found = executions.about(connection, execution_id)
+    return Undoing.LATER if found is None or found.status == ExecutionStatus.SUCCEEDED else Undoing.BEGUN
 
 
 def undo_ended(

@@ -55,24 +55,37 @@ SUCCEEDED = text("""
 SELECT parent_path FROM orchestrator.execution WHERE parent_id = :execution AND status = 'succeeded'
 """)
 
-#: Children that have ended without anybody having told the step that waits for them.
+#: In what a step remembers that waits for a child: which end of that it passes over, as a retry of the whole does.
+#: Whoever retries works through the children one by one, and a sweep that told of those ends would have the whole fail
+#: again.
+PASSED_OVER = "passed_over"
+
+#: Children that have ended without anybody having told the step that waits for them, and whether it passes over that.
 UNTOLD = text(f"""
-SELECT s.wait_name FROM orchestrator.step s JOIN orchestrator.execution c ON c.id = CAST(s.wait_name AS uuid)
+SELECT s.wait_name, coalesce(CAST(s.resume ->> '{PASSED_OVER}' AS timestamptz) = c.settled_at, false)
+FROM orchestrator.step s JOIN orchestrator.execution c ON c.id = CAST(s.wait_name AS uuid)
 WHERE s.status = 'waiting' AND s.awaits = 'child' AND s.ready_at < (SELECT clock_timestamp()) - interval '2 s'
   AND c.status IN ({FINAL}) AND c.retry_at IS NULL
 LIMIT :limit
 """)
 
-#: Flags children whose step was cancelled, as the loser of a race or with a body that was broken off.
+#: Flags children whose step was cancelled, as the loser of a race or with a body that was broken off; or with the
+#: whole, whose commander works through its children meanwhile, or has died before them. So what they did is undone or
+#: kept as they would have it done (ledger/controls.py).
 CANCEL_ORPHANS = text("""
 WITH o AS MATERIALIZED (
-    SELECT c.id FROM orchestrator.execution c
+    SELECT c.id, d.spec ->> 'on_cancel' IS DISTINCT FROM 'stop'
+                 AND (p.rollback OR p.status NOT IN ('failing', 'cancelling', 'timing_out')) AS undo
+    FROM orchestrator.execution c
     JOIN orchestrator.step s ON s.execution_id = c.parent_id AND s.path = c.parent_path
+    JOIN orchestrator.execution p ON p.id = c.parent_id
+    JOIN orchestrator.definition d ON d.id = c.definition_id
     WHERE c.parent_id IS NOT NULL AND c.status IN ('created', 'running', 'pausing', 'paused') AND s.status = 'cancelled'
     LIMIT :limit
 ), x AS (
-    UPDATE orchestrator.execution e SET status = 'cancelling', paused_at = NULL, error = jsonb_build_object(
-           'category', 'cancelled', 'name', 'Cancelled', 'message', 'the step that waited for it was cancelled')
+    UPDATE orchestrator.execution e SET status = 'cancelling', paused_at = NULL, rollback = e.rollback AND o.undo,
+           error = jsonb_build_object('category', 'cancelled', 'name', 'Cancelled', 'message',
+                                      'the step that waited for it was cancelled')
     FROM o WHERE e.id = o.id AND e.status IN ('created', 'running', 'pausing', 'paused')
     RETURNING e.id, e.tenant, e.error
 ), e AS (
@@ -121,9 +134,9 @@ def latest(connection: Connection, execution_id: str, path: str) -> str | None:
     return None if found is None else str(found)
 
 
-def untold(connection: Connection, limit: int) -> list[str]:
-    """Ids of children whose end nobody was told."""
-    return list(connection.execute(UNTOLD, {"limit": limit}).scalars())
+def untold(connection: Connection, limit: int) -> list[tuple[str, bool]]:
+    """Ids of children whose end nobody was told, and whether they are to be retried in the place of that."""
+    return [(row[0], row[1]) for row in connection.execute(UNTOLD, {"limit": limit})]
 
 
 def cancel_orphans(connection: Connection, limit: int) -> list[str]:

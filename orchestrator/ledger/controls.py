@@ -70,6 +70,7 @@ WITH x AS (
                                       coalesce(CAST(:reason AS text), 'cancelled by ' || CAST(:actor AS text)))
     FROM orchestrator.definition d
     WHERE d.id = e.definition_id AND e.id = :execution AND e.status IN ('created', 'running', 'pausing', 'paused')
+      AND (CAST(:parent AS uuid) IS NULL OR e.parent_id = CAST(:parent AS uuid))
       AND (CAST(:awaited AS boolean) OR NOT EXISTS (
           SELECT FROM orchestrator.step s
           WHERE s.execution_id = e.parent_id AND s.path = e.parent_path AND s.{OPEN} AND NOT s.halt))
@@ -211,6 +212,7 @@ def cancel(
     undo: bool | None = None,
     detach: bool = False,
     awaited: bool = True,
+    parent: str | None = None,
 ) -> bool:
     """Flag an execution as cancelling; False when it does not go forward any more.
 
@@ -219,11 +221,12 @@ def cancel(
         undo: whether what was done is undone; None as the definition says.
         detach: let its children go on without it.
         awaited: also a child whose step goes on.
+        parent: only as long as it is a child of this one, and has not been let go on alone.
     """
     also = {key: value for key, value in {"compensate": undo, "children": not detach}.items() if value is not None}
     said = {"actor": None, "parameters": "{}"} if by is None else by.parameters(**also)
     parameters = said | {"execution": execution_id, "reason": reason, "undo": undo, "detach": detach}
-    parameters["awaited"] = awaited
+    parameters |= {"awaited": awaited, "parent": parent}
     return connection.execute(CANCEL, parameters).first() is not None
 
 

@@ -74,6 +74,14 @@ _DRAINED = f"""
 #: taken up again, and be flagged anew, with more to undo.
 _UNCHANGED = "coalesce(CAST(:stamp AS text), CAST(xmin AS text)) = CAST(xmin AS text)"
 
+#: Whoever works the list out looks at the compensations earlier. One of a part that ended since then is done, and what
+#: stands behind it in the list would wait for it for good.
+_LISTED = """
+    NOT EXISTS (SELECT FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(path text)
+                JOIN orchestrator.step u ON u.execution_id = :execution AND u.path = r.path
+                WHERE u.status NOT IN ('failed', 'cancelled'))
+"""
+
 #: `after` an end, for an execution that its parent or an operator takes back, or any of the flags. With `seen`, only
 #: after the end that was looked at: it may have gone on since, and have ended the same way with more to undo. What a
 #: part of it could not undo is tried once more, in its place.
@@ -84,6 +92,7 @@ WITH x AS (
                                   AND settled_at = coalesce(CAST(:seen AS timestamptz), settled_at)
                                   AND NOT {at_work(":execution")}
                                 ELSE {_DRAINED} AND {_UNCHANGED} END
+      AND {_LISTED}
     RETURNING id, tenant
 ), n AS (
     INSERT INTO orchestrator.step (execution_id, path, tenant, status, undoes, parents, queue, ready_xid, ready_at)

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, text
 from orchestrator.ledger.claims import Claim, Settled
 from orchestrator.ledger.fragments import EVENTS, STOPPED, SUCCESSORS, statement
 from orchestrator.ledger.stragglers import at_work_within
-from orchestrator.ledger.tables import FINAL, OPEN
+from orchestrator.ledger.tables import OPEN
 from orchestrator.model.identity import UNDO_PREFIX
 
 #: Lets go of a step, and inserts the first rows of its body. Not once its execution is flagged: then it is cancelled,
@@ -52,18 +52,14 @@ _WAKE = """
     wait_name = NULL, correlation = NULL
 """
 
-#: Attached children of a body that go on; with it they are cancelled, and what they did is undone by themselves first.
-_CHILDREN = f"""
-    EXISTS (SELECT FROM orchestrator.execution c
-            WHERE c.parent_id = s.execution_id AND starts_with(c.parent_path, <inner>) AND c.status NOT IN ({FINAL}))
-"""
 #: Something of a body is open; of one that is undone, a compensation.
 _BODY_OPEN = f"""
     EXISTS (SELECT FROM orchestrator.step o WHERE o.execution_id = s.execution_id AND o.{OPEN}
               AND starts_with(o.path, CASE s.awaits WHEN 'undo' THEN '{UNDO_PREFIX}' ELSE '' END || <inner>))
 """
 
-#: Somebody is at work yet on a step of a body that was settled without them.
+#: Somebody is at work yet on a step of a body that was settled without them; or attached children go on, which are
+#: cancelled with a body that is broken off, and undo what they did by themselves first.
 _STRAGGLERS = at_work_within("s.execution_id", "<inner>")
 
 #: Wakes a step whose body has ended, or is undone. `inner` is what the paths of its body begin with.
@@ -77,8 +73,7 @@ WITH w AS (
       AND coalesce(s.resume ->> 'inner', CAST(:inner AS text)) = :inner
       AND s.attempt = (SELECT b.attempt FROM orchestrator.step b WHERE b.execution_id = :execution AND b.path = :path)
       AND NOT {_BODY_OPEN.replace("<inner>", ":inner")}
-      AND NOT (s.woken_by IS NOT DISTINCT FROM 'broken'
-               AND ({_CHILDREN.replace("<inner>", ":inner")} OR {_STRAGGLERS.replace("<inner>", ":inner")}))
+      AND NOT (s.woken_by IS NOT DISTINCT FROM 'broken' AND {_STRAGGLERS.replace("<inner>", ":inner")})
     RETURNING s.path, s.tenant
 ), e AS (
     INSERT INTO orchestrator.event (execution_id, tenant, type, path)
@@ -88,8 +83,8 @@ SELECT path FROM w
 """)
 
 #: Steps that have waited a while for a body of which nothing is open: their last arriver died before it could wake
-#: them; or a child of it goes on, which is asked for again then. And those whose body is broken and not halted: whoever
-#: broke it died before the drain.
+#: them. Not those that wait for a child of it to go back, which may take long; its end wakes them. And those whose body
+#: is broken and not halted: whoever broke it died before the drain.
 ASLEEP = text(f"""
 SELECT s.execution_id, s.path, i.inner, s.woken_by IS NOT DISTINCT FROM 'broken' FROM orchestrator.step s,
        LATERAL (SELECT coalesce(s.resume ->> 'inner', s.path || '[') AS inner) i

@@ -75,6 +75,8 @@ WITH p AS MATERIALIZED (
                SELECT CASE WHEN p.settled_at IS NULL THEN p.deadline
                            ELSE clock_timestamp() + p.allowance * interval '1 second' END FROM p))
     WHERE id = :execution AND status IN ('failed', 'cancelled', 'timed_out') AND settled_at = :seen
+      -- An operator may have called off what was due.
+      AND (CAST(:by_itself AS int) = 0 OR retry_at IS NOT NULL)
       AND purged_at IS NULL AND (parent_id IS NULL OR EXISTS (SELECT FROM p)
                                                       AND (NOT CAST(:awaited AS boolean) OR EXISTS (SELECT FROM w)))
     RETURNING id, tenant, false AS halt

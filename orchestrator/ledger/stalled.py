@@ -2,9 +2,10 @@
 
 Each is what a crash between two statements leaves behind; `advance` takes them up where it was.
 
-One that waits for its children to go back too is not among them, nor one that waits for stragglers: the end of each of
-these advances it. Whoever ends one may die before that; then the child is open no more, or the note is gone, and the
-execution is found. Whoever has drained a parent may die before it cancels the children; then one of them goes forward
+One that waits for a part of it to go back is not among them, nor one that waits for its children to, or for stragglers:
+the end of each of these advances it. Whoever ends one may die before that; then it is open no more, or the note is
+gone, and the execution is found. What waits so may do that for hours, and be many: among them, others would not be
+found. Whoever has drained a parent may die before it cancels the children; then one of them goes forward
 still, and the parent is found, too.
 """
 
@@ -31,8 +32,9 @@ WHERE x.status NOT IN ({FINAL}) AND x.status <> 'paused' AND x.created_at < cloc
     OR (x.status NOT IN ('pausing', 'failing', 'cancelling', 'timing_out')
         AND NOT EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND s.{OPEN}))
     OR (x.status IN ('failing', 'cancelling', 'timing_out') AND (
-        EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND NOT s.halt AND s.{OPEN})
-        OR NOT EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND s.status = 'running')
+        EXISTS (SELECT FROM orchestrator.step s
+                WHERE s.execution_id = x.id AND s.undoes IS NULL AND NOT s.halt AND s.{OPEN})
+        OR NOT EXISTS (SELECT FROM orchestrator.step s WHERE s.execution_id = x.id AND s.{OPEN})
         AND NOT {at_work("x.id")}
         AND NOT ({_CHILDREN_GO_BACK}))
     )

@@ -1,10 +1,13 @@
-"""Stragglers: attempts that go on though their step was settled without them.
+"""Stragglers: attempts, and executions, that go on though their step was settled without them.
 
 Whoever loses a race is cancelled at once, so that the execution goes on without it; but its activity works on until it
 is told, and what it does then is still to be undone if the execution goes back, or the one whose child that is. So the
 statement that cancels it notes who is at work (ledger/joins.py), and compensations begin only once nobody is
 (ledger/halts.py, undos.py, parks.py). None can come after an execution has succeeded: whoever claims a join has all its
 losers cancelled first.
+
+A loser may be an execution of its own. That has no worker to note, but it is open as long as it goes on, and while it
+goes back, and its end advances its parent: so an execution that has ended is asked for open children, too.
 
 Who else can be here: the worker whose attempt it is, which says that it has ended; whoever releases the claims of an
 owner, which has ended with it; the sweep, when the owner is gone or the attempt is long past its time, as it is taken
@@ -19,10 +22,15 @@ from sqlalchemy import Connection, text
 
 from orchestrator.ledger.claims import Claim
 from orchestrator.ledger.gone import GONE, LOST_CHILD
+from orchestrator.ledger.tables import FINAL
 
 #: A process that outstays its attempt is killed by its node well within this time (runtime/watch.py); in pools that
 #: kill nobody, such an attempt is fenced and no more, as any other.
 _KILLED = "interval '30 seconds'"
+
+
+#: A child `g` of an execution `c` that has ended without it.
+_LEFT_OPEN = f"c.status IN ({FINAL}) AND g.status NOT IN ({FINAL})"
 
 
 def at_work(execution: str) -> str:
@@ -31,17 +39,25 @@ def at_work(execution: str) -> str:
     Args:
         execution: an SQL expression that gives its id.
     """
-    return f"""EXISTS (
+    return f"""(EXISTS (
         SELECT FROM orchestrator.straggler g JOIN orchestrator.execution c ON c.id = g.execution_id
-        WHERE c.id = {execution} OR c.parent_id = {execution})"""
+        WHERE c.id = {execution} OR c.parent_id = {execution})
+    OR EXISTS (
+        SELECT FROM orchestrator.execution c JOIN orchestrator.execution g ON g.parent_id = c.id
+        WHERE (c.id = {execution} OR c.parent_id = {execution}) AND {_LEFT_OPEN}))"""
 
 
 def at_work_within(execution: str, inner: str) -> str:
-    """Likewise for the steps whose paths begin with `inner`, another SQL expression, or for children of these."""
-    return f"""EXISTS (
+    """Likewise for the steps whose paths begin with `inner`, another SQL expression, or for children of these; and that
+    one of these children goes on, or back."""
+    return f"""(EXISTS (
         SELECT FROM orchestrator.straggler g JOIN orchestrator.execution c ON c.id = g.execution_id
         WHERE c.id = {execution} AND starts_with(g.path, {inner})
-           OR c.parent_id = {execution} AND starts_with(c.parent_path, {inner}))"""
+           OR c.parent_id = {execution} AND starts_with(c.parent_path, {inner}))
+    OR EXISTS (
+        SELECT FROM orchestrator.execution c LEFT JOIN orchestrator.execution g ON g.parent_id = c.id AND {_LEFT_OPEN}
+        WHERE c.parent_id = {execution} AND starts_with(c.parent_path, {inner})
+          AND (g.id IS NOT NULL OR c.status NOT IN ({FINAL}))))"""
 
 
 _TOLD = """EXISTS (
@@ -78,10 +94,16 @@ UPDATE orchestrator.straggler SET due_at = least(started_at + CAST(:timeout AS f
 WHERE execution_id = :execution AND path = :path AND owner = :owner RETURNING path
 """)
 
-OF = text("""
+OF = text(f"""
 SELECT CASE WHEN c.id = :execution THEN g.path ELSE c.parent_path || ' / ' || g.path END AS path, g.owner
 FROM orchestrator.straggler g JOIN orchestrator.execution c ON c.id = g.execution_id
-WHERE c.id = :execution OR c.parent_id = :execution ORDER BY 1 LIMIT 20
+WHERE c.id = :execution OR c.parent_id = :execution
+UNION ALL
+SELECT CASE WHEN c.id = :execution THEN g.parent_path ELSE c.parent_path || ' / ' || g.parent_path END,
+       'execution ' || g.id
+FROM orchestrator.execution c JOIN orchestrator.execution g ON g.parent_id = c.id
+WHERE (c.id = :execution OR c.parent_id = :execution) AND {_LEFT_OPEN}
+ORDER BY 1 LIMIT 20
 """)
 
 
@@ -113,5 +135,5 @@ def beat(connection: Connection, held: Claim, *, timeout: float | None, patience
 
 
 def of(connection: Connection, execution_id: str) -> list[tuple[str, str]]:
-    """The attempts that go on though their steps, or those of children, were settled: paths and owners, 20 at most."""
+    """What goes on though its step, or one of a child, was settled: paths, and owners or executions, 20 at most."""
     return [(row[0], row[1]) for row in connection.execute(OF, {"execution": execution_id})]

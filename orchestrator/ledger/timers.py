@@ -121,20 +121,22 @@ def expire(connection: Connection, limit: int) -> list[str]:
     return [str(found) for found in connection.execute(EXPIRE, {"limit": limit}).scalars()]
 
 
-#: Definitions with steps that a worker must begin in time, and the shortest such time. Few have any.
+#: Steps that a worker must begin in time, and that time. Few definitions have any.
 PATIENCES = text("""
-SELECT d.id, min(CAST(CAST(found AS text) AS float8)) FROM orchestrator.definition d,
-       jsonb_path_query(d.spec, '$.**.start_timeout ? (@.type() == "number")') found
-GROUP BY d.id
+SELECT d.id, found ->> 'id', min(CAST(found ->> 'start_timeout' AS float8)) FROM orchestrator.definition d,
+       jsonb_path_query(d.spec, '$.** ? (@.start_timeout.type() == "number" && @.id.type() == "string")') found
+GROUP BY 1, 2
 """)
 
-#: Reads what is ready, by its partial index; only where some definition asks for it.
+#: Reads what is ready, by its partial index; only where some definition asks for it. Only of steps that must begin in
+#: time: those that may wait can be any number, and would stand before them. A step's id is the last part of its path.
 UNBEGUN = text("""
 SELECT s.execution_id, s.path, x.definition_id, extract(epoch FROM clock_timestamp() - s.ready_at)
 FROM orchestrator.step s JOIN orchestrator.execution x ON x.id = s.execution_id,
-     unnest(CAST(:definitions AS uuid[]), CAST(:patiences AS float8[])) AS d(id, shortest)
-WHERE s.status = 'ready' AND NOT s.halt AND x.status = 'running'
-  AND x.definition_id = d.id AND s.ready_at < (SELECT clock_timestamp()) - d.shortest * interval '1 second'
+     unnest(CAST(:definitions AS uuid[]), CAST(:steps AS text[]), CAST(:patiences AS float8[])) AS d(id, step, shortest)
+WHERE s.status = 'ready' AND NOT s.halt AND s.undoes IS NULL AND x.status = 'running'
+  AND x.definition_id = d.id AND regexp_replace(s.path, '^.*[./]', '') = d.step
+  AND s.ready_at < (SELECT clock_timestamp()) - d.shortest * interval '1 second'
 ORDER BY s.ready_at LIMIT :limit
 """)
 
@@ -151,14 +153,15 @@ class Unbegun:
 
 
 def unbegun(connection: Connection, limit: int) -> list[Unbegun]:
-    """Steps of definitions that ask for it which have been ready for long; what each may wait is its definition's word.
+    """Steps that must begin in time and have been ready for long; what each may wait is its definition's word.
 
     Nothing is changed: whoever ends one claims it first, and so does a worker that begins it.
     """
-    patiences = {str(row[0]): row[1] for row in connection.execute(PATIENCES)}
-    if not patiences:
+    found = list(connection.execute(PATIENCES))
+    if not found:
         return []
-    parameters = {"definitions": list(patiences), "patiences": list(patiences.values()), "limit": limit}
+    definitions, steps, patiences = (list(column) for column in zip(*found, strict=True))
+    parameters = {"definitions": definitions, "steps": steps, "patiences": patiences, "limit": limit}
     return [
         Unbegun(execution_id=str(row[0]), path=row[1], definition_id=str(row[2]), waited=float(row[3]))
         for row in connection.execute(UNBEGUN, parameters)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from orchestrator.engine.apart import Apart
 from orchestrator.engine.mend import cancel_orphans, decide_joins, take_up, tell_parents, wake_containers
+from orchestrator.engine.reopen import retry_awaited
 from orchestrator.engine.signal import match_left
 from orchestrator.ledger import children, joins, maintenance, parks, stalled
+from orchestrator.ledger.controls import By
 from orchestrator.recovery.sweep import LIMIT, Context, Sweep
+
+#: Who retries, in the audit.
+_WITH_PARENT = By(actor="orchestrator", reason="its parent was retried")
 
 
 def sweep(context: Context) -> int:
@@ -22,7 +27,10 @@ def sweep(context: Context) -> int:
             wake_containers(core, connection, asleep)
         with apart.one():
             counts.append(len(untold := children.untold(connection, LIMIT)))
-            tell_parents(core, connection, untold)
+            tell_parents(core, connection, [child for child, passed_over in untold if not passed_over])
+            for child in (child for child, passed_over in untold if passed_over):
+                with apart.one(child):
+                    retry_awaited(core, connection, child, _WITH_PARENT)
         with apart.one():
             counts.append(cancel_orphans(core, connection, LIMIT))
         with apart.one():

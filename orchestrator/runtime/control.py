@@ -226,14 +226,15 @@ class Control:
         if ended is None:
             return None
         if isinstance(ended, Settled) and ended.halted:
-            self._link.call(self._take_back, child)
+            self._link.call(self._take_back, held.execution_id, child)
             return Let(halted=True)
         woken = self._link.call(children.wake_for_child, child)
         return Let(ready=(held.path,) if woken else ())
 
-    def _take_back(self, connection: Connection, child: str) -> None:
-        """Cancel a child whose step was cancelled after it was started; one that was not started is not there."""
-        cancel(connection, child, "the step that waits for it was cancelled")
+    def _take_back(self, connection: Connection, parent: str, child: str) -> None:
+        """Cancel a child whose step was cancelled after it was started; one that was not started is not there. Whoever
+        has cancelled its parent may have let it go on alone."""
+        cancel(connection, child, "the step that waits for it was cancelled", parent=parent)
         advance(self._core, connection, child)
 
     def _emit(self, held: Claim, emit: Emit) -> Succeeded:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from orchestrator.engine.advance import advance
 from orchestrator.engine.children import child_id, wake_for_child
 from orchestrator.engine.core import Core
-from orchestrator.engine.saga import undo_succeeded
+from orchestrator.engine.saga import Undoing, undo_succeeded
 from orchestrator.ledger import children, parks, stragglers, undos
 from orchestrator.ledger.claims import Claim
 from orchestrator.model.outcome import Failure
@@ -32,10 +32,13 @@ def perform(core: Core, link: Link, held: Claim, undone: str) -> Ended | Waits:
     """Send the child back, or, once it is, settle the compensation."""
     child = _child(link, held, undone)
     status = (held.woken.resume or {}).get("status") if held.woken else None
-    if status is None:
-        if link.call(lambda connection: undo_succeeded(core, connection, child)):
+    if status in {None, ExecutionStatus.SUCCEEDED}:
+        undoing = link.call(lambda connection: undo_succeeded(core, connection, child))
+        if undoing is Undoing.LATER:
+            return _look_again(link, held)
+        if undoing is Undoing.BEGUN:
             return _wait(core, link, held, child)
-    elif status not in {ExecutionStatus.COMPENSATED, ExecutionStatus.SUCCEEDED}:
+    elif status != ExecutionStatus.COMPENSATED:
         return Failure(category="system", name="ChildNotUndone", message=f"execution {child} ended {status}")
     return link.settle(
         held,
@@ -46,11 +49,17 @@ def perform(core: Core, link: Link, held: Claim, undone: str) -> Ended | Waits:
 
 def waits_for_losers(link: Link, held: Claim, undone: str) -> bool:
     """Whether somebody is at work still for a child that has ended, or for a child of that, on a step that has lost its
-    race; then the compensation lets go, and looks again: in seconds, as a rule, as they have been told to end."""
+    race, an execution of its own maybe; then the compensation lets go, and looks again: in seconds, as a rule, as they
+    have been told to end."""
     if not link.call(stragglers.of, _child(link, held, undone)):
         return False
-    link.settle(held, lambda connection: parks.park(connection, held, resume=None, seconds=_AGAIN), _LET_GO)
+    _look_again(link, held)
     return True
+
+
+def _look_again(link: Link, held: Claim) -> Waits:
+    link.settle(held, lambda connection: parks.park(connection, held, resume=None, seconds=_AGAIN), _LET_GO)
+    return Waits()
 
 
 def _child(link: Link, held: Claim, undone: str) -> str:

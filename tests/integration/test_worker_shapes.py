@@ -201,6 +201,27 @@ def test_a_child_of_a_child_is_looked_at_before_it_goes_back(site: Site, worker:
     assert undone(site, child) == ["undo:slow", "undo:before"]
 
 
+def test_a_loser_that_is_an_execution_itself_goes_back_first(site: Site, worker: WorkerNode) -> None:
+    handle = site.start("parent-of-race")
+    child = child_of(site, handle)
+    loser = child_of(site, child)
+    site.call(loser, "work")
+    site.open(child, "quick")
+    site.status(child, "succeeded")
+    site.open(handle, "refusal")
+    site.status(handle, "failing")
+    site.status(loser, "cancelling")
+    swept_twice(site)
+    assert not undone(site, handle) + undone(site, child)
+    (reason,) = site.orchestrator.explain(handle.id).findings
+    assert f"`child / slow` by execution {loser.id}" in reason.sentence
+    site.open(loser)
+    site.status(handle, "compensated")
+    assert undone(site, loser) == ["undo:work"]
+    assert undone(site, child) == undone(site, handle) == ["undo:before"]
+    settled_once(site, handle)
+
+
 def test_a_join_that_no_branch_can_meet_fails(site: Site, worker: WorkerNode) -> None:
     handle = site.start("none-wins")
     with pytest.raises(ExecutionFailed) as failed:

@@ -18,6 +18,8 @@ from servers import Authority, PgBouncer, RabbitMQ, RedisTls, Sentinels
 from servers.sentinel import MASTER
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import NullPool
 
 from fault_suite import outside, workload
 from fault_suite.broker_view import QUEUES, view
@@ -363,10 +365,22 @@ class Stack:
         self.postgres.start()
         if self.broker is not None:
             self.broker.start()
+        if self.pooler is not None:
+            # For a moment it refuses whoever comes, as PostgreSQL was away; and nobody starts without a database.
+            self.until(self._database_answers, "PostgreSQL answers through the pooler")
         for name, node in list(self.nodes.items()):
             if not node.alive:
                 self.start_again(name, wait=False)
         self.await_workers()
+
+    def _database_answers(self) -> bool:
+        engine = create_engine(self.database_url("a"), poolclass=NullPool)
+        try:
+            with engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+        except OperationalError:
+            return False
+        return True
 
     def postgres_signal(self, number: signal.Signals) -> None:
         """Signal PostgreSQL's main process."""

@@ -396,7 +396,7 @@ def test_a_child_whose_end_nobody_told_is_found_after_a_while_and_no_other(ledge
     ids = {child.id: name for name, (_, child) in made.items()}
 
     def untold() -> list[str]:
-        return [ids[child] for child in ledger.do(children.untold, 1_000) if child in ids]
+        return [ids[child] for child, _ in ledger.do(children.untold, 1_000) if child in ids]
 
     assert untold() == [], "too young"
     for begun, _ in made.values():

@@ -113,6 +113,27 @@ def test_a_claim_made_to_end_a_step_that_nobody_begins_is_no_claim_for_good(
     assert ledger.step(begun, "one").status == "retrying"
 
 
+def test_steps_that_may_wait_keep_none_waiting_that_must_begin_in_time(
+    ledger: Ledger, sweeper: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deadlines, "LIMIT", 2)
+    hasty = Step(id="hasty", activity="do", start_timeout=1)
+    target = ledger.target_of(
+        Step(id="idle", activity="do"), Step(id="patient", activity="do", start_timeout=3600), hasty
+    )
+    begun = [ledger.begin(target) for _ in range(3)]
+    within = ledger.begin(ledger.target_of(Step(id="block", kind="block", steps=(hasty,))))
+    ledger.wait_for_body(within, "block", 0)
+    for each in (*begun, within):
+        ledger.age(each, "ready_at", 60)
+    ledger.sql("UPDATE orchestrator.step SET ready_at = ready_at - interval '60 s' WHERE path IN ('idle', 'patient')")
+    for _ in range(2):
+        carry_out(sweeper, deadlines.SWEEP)
+    found = [ledger.step(each, "hasty").status for each in begun] + [ledger.step(within, "block[0].hasty").status]
+    assert found == ["failed"] * 4
+    assert {ledger.step(each, path).status for each in begun for path in ("idle", "patient")} == {"cancelled"}
+
+
 def test_sweeps_of_what_nothing_is_wrong_with_raise_nothing(ledger: Ledger, sweeper: Client) -> None:
     ledger.start({"one": ()})
     assert [carry_out(sweeper, each.SWEEP) for each in (due, deadlines, overtaken, stalled)] == [0, 0, 0, 0]

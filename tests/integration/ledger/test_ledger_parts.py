@@ -20,6 +20,8 @@ from orchestrator.ledger import (
     lost_replies,
     parks,
     snapshots,
+    stalled,
+    timers,
     undos,
 )
 from orchestrator.ledger.claims import Claim, Settled
@@ -279,3 +281,42 @@ def test_the_claims_on_the_ledger_hold_each_part_by_itself(ledger: Ledger) -> No
         ledger.sql("DELETE FROM orchestrator.event WHERE execution_id = :e", e=begun.id)
         ledger.sql("DELETE FROM orchestrator.step WHERE execution_id = :e", e=begun.id)
         ledger.sql("DELETE FROM orchestrator.execution WHERE id = :e", e=begun.id)
+
+
+def test_what_a_part_has_undone_since_it_was_looked_at_is_not_waited_for_by_the_whole(ledger: Ledger) -> None:
+    begun, held = broken(ledger)
+    assert begin(ledger, held)
+    undo(ledger, begun, TWO)
+    ledger.flag(begun, "failing")
+    assert ledger.do(halts.drain, begun.id) == 0
+    seen = [("beside", QUEUE), (ONE, QUEUE)]
+    undo(ledger, begun, ONE)
+    assert not ledger.do(halts.begin_undo, begun.id, seen)
+    assert ledger.status(begun) == "failing"
+    ledger.sql("UPDATE orchestrator.execution SET created_at = now() - interval '1 h' WHERE id = :e", e=begun.id)
+    assert begun.id in ledger.do(stalled.stalled, 10_000), "whoever ended the last one may have died"
+    assert ledger.do(halts.begin_undo, begun.id, [("beside", QUEUE)])
+    undo(ledger, begun, "beside")
+    assert ledger.status(begun) == "compensated"
+
+
+def test_the_whole_is_not_taken_for_forgotten_while_a_part_of_it_goes_back(ledger: Ledger) -> None:
+    begun, held = broken(ledger)
+    assert begin(ledger, held)
+    ledger.flag(begun, "failing")
+    ledger.do(halts.drain, begun.id)
+    ledger.sql("UPDATE orchestrator.execution SET created_at = now() - interval '1 h' WHERE id = :e", e=begun.id)
+
+    def forgotten() -> bool:
+        return begun.id in ledger.do(stalled.stalled, 10_000)
+
+    assert not forgotten(), "a compensation is ready"
+    taken = ledger.claim(begun, f"undo:{TWO}")
+    assert not forgotten(), "it runs"
+    assert ledger.do(failures.settle_retry, taken, ERROR, delay=3600)
+    assert not forgotten(), "it is tried again, in an hour"
+    ledger.age(begun, "due_at", 7200)
+    assert ledger.do(timers.due, 10_000)
+    undo(ledger, begun, TWO)
+    undo(ledger, begun, ONE)
+    assert forgotten()

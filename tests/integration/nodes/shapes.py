@@ -108,6 +108,21 @@ grandparent_of_losers = workflow(
     step("fails", fail, BUSINESS | {"gate": "refusal"}),
 )
 
+#: Who has lost is an execution itself.
+holds = workflow("holds", step("work", hold, compensation=compensation(echo)))
+lost_by_child = workflow(
+    "lost-by-child",
+    step("before", echo, compensation=compensation(echo)),
+    parallel(step("quick", hold, {"gate": "quick"}), subworkflow("slow", holds)),
+    step("winner", echo, join="any"),
+)
+parent_of_race = workflow(
+    "parent-of-race",
+    step("before", echo, compensation=compensation(echo)),
+    subworkflow("child", lost_by_child),
+    step("fails", fail, BUSINESS | {"gate": "refusal"}),
+)
+
 none_wins = workflow(
     "none-wins",
     parallel(step("one", fail, BUSINESS), sequence(step("two", fail, BUSINESS), step("behind", echo))),

@@ -62,7 +62,6 @@ def worker(stack: Stack) -> Strike:
     held = _at_work(stack, "worker-2")
     stack.kill("worker-2")
     now = time.monotonic()
-    stack.afterwards(lambda: stack.nodes["worker-2"].alive or stack.start_again("worker-2"))
     return Strike(evidence=f"worker-2 is gone, with {held} steps", struck=now, gone=now)
 
 
@@ -74,14 +73,12 @@ def main_process(stack: Stack) -> Strike:
     node.process.signal(signal.SIGKILL)
     node.process.wait(10)
     now = time.monotonic()
-    stack.afterwards(lambda: stack.nodes["worker-1"].alive or stack.start_again("worker-1"))
     return Strike(evidence=f"worker-1 left {len(orphans)} children, with {held} steps", struck=now, gone=now)
 
 
 @fault("2c", "SIGKILL of a beat", target=1, mixes=True)
 def beat(stack: Stack) -> Strike:
     stack.kill("beat-1")
-    stack.afterwards(lambda: stack.nodes["beat-1"].alive or stack.start_again("beat-1"))
     return at_once("beat-1 is gone")
 
 
