@@ -9,11 +9,26 @@ import pytest
 from sqlalchemy import TextClause
 
 from ledger.driver import Begun, Ledger
-from orchestrator.ledger import children, executions, halts, joins, machines, parks, reopens, results, signals, timers
+from orchestrator.ledger import (
+    children,
+    executions,
+    halts,
+    joins,
+    machines,
+    parks,
+    reopens,
+    results,
+    signals,
+    stalled,
+    stragglers,
+    timers,
+)
 from orchestrator.model.definition import Step
 
 #: Rows that have nothing to do with what is asked for.
 FILLER: Final = 20_000
+
+_SAID: Final = {"actor": "ann", "reason": None, "parameters": "{}"}
 
 #: Statement -> its parameters, beside the execution's.
 STATEMENTS: Final[dict[str, tuple[TextClause, dict[str, Any]]]] = {
@@ -52,12 +67,28 @@ STATEMENTS: Final[dict[str, tuple[TextClause, dict[str, Any]]]] = {
             "input": None,
             "by_itself": 0,
             "awaited": True,
-            "actor": "ann",
-            "reason": None,
-            "parameters": "{}",
+            **_SAID,
         },
     ),
     "DUE": (timers.DUE, {"limit": 10}),
+    "BEGIN_UNDO": (halts.BEGIN_UNDO, {"rows": "[]", "after": "", "seen": None, "stamp": None, **_SAID}),
+    "BEGIN_UNDO of what has ended": (
+        halts.BEGIN_UNDO,
+        {"rows": "[]", "after": "succeeded", "seen": None, "stamp": None, **_SAID},
+    ),
+    "END": (halts.END, {"retry_after": None, "stamp": None}),
+    "STALLED": (stalled.STALLED, {"limit": 100}),
+    "CANCEL_ORPHANS": (children.CANCEL_ORPHANS, {"limit": 100}),
+    "stragglers": (stragglers.OF, {}),
+    "UNBEGUN": (
+        timers.UNBEGUN,
+        {
+            "definitions": ["00000000-0000-7000-8000-000000000000"],
+            "steps": ["one"],
+            "patiences": [1.0],
+            "limit": 100,
+        },
+    ),
 }
 
 _FILL_STEPS = """
