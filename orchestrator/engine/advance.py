@@ -79,9 +79,13 @@ def advance_many(core: Core, connection: Connection, paths: Iterable[tuple[str, 
                 core.publisher.publish([planned for planned in plans if planned is not None])
 
 
-def child_ended(core: Core, connection: Connection, child: str) -> None:
-    """Tell the parent of an execution that has ended, if it has one."""
-    told = children.wake(connection, child)
+def child_ended(core: Core, connection: Connection, child: str, *, anyway: bool = False) -> None:
+    """Tell the parent of an execution that has ended, if it has one.
+
+    Args:
+        anyway: also of an end that the parent's step passes over, as the child was to be retried.
+    """
+    told = children.wake(connection, child, anyway=anyway)
     if told is None:
         return
     if told.woken is not None:

@@ -57,7 +57,7 @@ class Control(ByHand):
 
             flagged = flag()
             if not flagged and controls.call_off(connection, execution_id, by):
-                child_ended(self.core, connection, execution_id)
+                child_ended(self.core, connection, execution_id, anyway=True)
                 return
             # Between the two a sweep may have retried it.
             if not flagged and not flag():

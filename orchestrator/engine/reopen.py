@@ -114,7 +114,7 @@ def retry_awaited(core: Core, connection: Connection, child: str, by: By) -> Non
     """Let a child go on for its parent, which waits for it, or tell that how it has ended."""
     with suppress(ControlRefused):
         retry(core, connection, child, by, awaited=True)
-    child_ended(core, connection, child)
+    child_ended(core, connection, child, anyway=True)
 
 
 def retry_children(core: Core, connection: Connection, execution_id: str, by: By) -> None:

@@ -9,11 +9,16 @@ from sqlalchemy import Connection, text
 from orchestrator.ledger.tables import FINAL
 from orchestrator.model.identity import UNDO_PREFIX
 
+#: In what a step remembers that waits for a child: which end of that it passes over, as a retry of the whole does.
+#: Whoever retries works through the children one by one, and whoever told of those ends, as a sweep or a late message
+#: of the child, would have the whole fail again.
+PASSED_OVER = "passed_over"
+
 #: Wakes the step that waits for a child which has ended. Sent after the child's end, and after the step was parked:
-#: whichever comes last sees both.
+#: whichever comes last sees both. `anyway`: of an end that it passes over, too, as the child cannot be retried.
 WAKE = text(f"""
 WITH c AS MATERIALIZED (
-    SELECT id, parent_id, parent_path, status, output, error FROM orchestrator.execution
+    SELECT id, parent_id, parent_path, status, output, error, settled_at FROM orchestrator.execution
     WHERE id = :child AND parent_id IS NOT NULL AND status IN ({FINAL}) AND retry_at IS NULL
 ), u AS (
     UPDATE orchestrator.step s SET status = 'ready', ready_xid = pg_current_xact_id(), ready_at = clock_timestamp(),
@@ -30,6 +35,8 @@ WITH c AS MATERIALIZED (
     -- The step itself, or its compensation, which waits for the child to have gone back.
     WHERE s.execution_id = c.parent_id AND s.path IN (c.parent_path, '{UNDO_PREFIX}' || c.parent_path)
       AND s.status = 'waiting' AND s.awaits = 'child' AND s.wait_name = c.id::text AND NOT s.halt
+      AND (CAST(:anyway AS boolean)
+           OR CAST(s.resume ->> '{PASSED_OVER}' AS timestamptz) IS DISTINCT FROM c.settled_at)
     RETURNING s.execution_id, s.path, s.tenant
 ), e AS (
     INSERT INTO orchestrator.event (execution_id, tenant, type, path, data)
@@ -55,17 +62,18 @@ SUCCEEDED = text("""
 SELECT parent_path FROM orchestrator.execution WHERE parent_id = :execution AND status = 'succeeded'
 """)
 
-#: In what a step remembers that waits for a child: which end of that it passes over, as a retry of the whole does.
-#: Whoever retries works through the children one by one, and a sweep that told of those ends would have the whole fail
-#: again.
-PASSED_OVER = "passed_over"
+_PASSES_OVER = f"coalesce(CAST(s.resume ->> '{PASSED_OVER}' AS timestamptz) = c.settled_at, false)"
 
-#: Children that have ended without anybody having told the step that waits for them, and whether it passes over that.
+#: Children that have ended without anybody having told the step that waits for them, and whether it passes over that:
+#: then they are retried, though not while their parent is paused, or nothing begins.
 UNTOLD = text(f"""
-SELECT s.wait_name, coalesce(CAST(s.resume ->> '{PASSED_OVER}' AS timestamptz) = c.settled_at, false)
+SELECT s.wait_name, {_PASSES_OVER}
 FROM orchestrator.step s JOIN orchestrator.execution c ON c.id = CAST(s.wait_name AS uuid)
 WHERE s.status = 'waiting' AND s.awaits = 'child' AND s.ready_at < (SELECT clock_timestamp()) - interval '2 s'
   AND c.status IN ({FINAL}) AND c.retry_at IS NULL
+  AND NOT ({_PASSES_OVER} AND (
+      EXISTS (SELECT FROM orchestrator.execution p WHERE p.id = s.execution_id AND p.status IN ('pausing', 'paused'))
+      OR EXISTS (SELECT FROM orchestrator.maintenance m WHERE m.tenant = s.tenant)))
 LIMIT :limit
 """)
 
@@ -107,9 +115,13 @@ class Told:
     woken: str | None
 
 
-def wake(connection: Connection, child: str) -> Told | None:
-    """Wake the step that waits for a child that has ended; None when it has not ended, or has no parent."""
-    row = connection.execute(WAKE, {"child": child}).first()
+def wake(connection: Connection, child: str, *, anyway: bool = False) -> Told | None:
+    """Wake the step that waits for a child that has ended; None when it has not ended, or has no parent.
+
+    Args:
+        anyway: though the step passes over that end.
+    """
+    row = connection.execute(WAKE, {"child": child, "anyway": anyway}).first()
     return None if row is None else Told(execution_id=str(row[0]), woken=row[1], path=row[2])
 
 

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, text
 from orchestrator.ledger.claims import Claim, Settled
 from orchestrator.ledger.fragments import EVENTS, STOPPED, SUCCESSORS, statement
 from orchestrator.ledger.stragglers import at_work_within
-from orchestrator.ledger.tables import OPEN
+from orchestrator.ledger.tables import FINAL, OPEN
 from orchestrator.model.identity import UNDO_PREFIX
 
 #: Lets go of a step, and inserts the first rows of its body. Not once its execution is flagged: then it is cancelled,
@@ -58,9 +58,13 @@ _BODY_OPEN = f"""
               AND starts_with(o.path, CASE s.awaits WHEN 'undo' THEN '{UNDO_PREFIX}' ELSE '' END || <inner>))
 """
 
-#: Somebody is at work yet on a step of a body that was settled without them; or attached children go on, which are
-#: cancelled with a body that is broken off, and undo what they did by themselves first.
-_STRAGGLERS = at_work_within("s.execution_id", "<inner>")
+#: Attached children of a body that go on; with it they are cancelled, and what they did is undone by themselves first.
+#: Or somebody is at work yet on a step of it that was settled without them.
+_GOES_ON = f"""(EXISTS (
+        SELECT FROM orchestrator.execution c
+        WHERE c.parent_id = s.execution_id AND starts_with(c.parent_path, <inner>) AND c.status NOT IN ({FINAL}))
+    OR {at_work_within("s.execution_id", "<inner>")})
+"""
 
 #: Wakes a step whose body has ended, or is undone. `inner` is what the paths of its body begin with.
 WAKE_FOR_BODY = text(f"""
@@ -73,7 +77,7 @@ WITH w AS (
       AND coalesce(s.resume ->> 'inner', CAST(:inner AS text)) = :inner
       AND s.attempt = (SELECT b.attempt FROM orchestrator.step b WHERE b.execution_id = :execution AND b.path = :path)
       AND NOT {_BODY_OPEN.replace("<inner>", ":inner")}
-      AND NOT (s.woken_by IS NOT DISTINCT FROM 'broken' AND {_STRAGGLERS.replace("<inner>", ":inner")})
+      AND NOT (s.woken_by IS NOT DISTINCT FROM 'broken' AND {_GOES_ON.replace("<inner>", ":inner")})
     RETURNING s.path, s.tenant
 ), e AS (
     INSERT INTO orchestrator.event (execution_id, tenant, type, path)
@@ -91,7 +95,7 @@ SELECT s.execution_id, s.path, i.inner, s.woken_by IS NOT DISTINCT FROM 'broken'
 WHERE s.awaits IN ('body', 'undo') AND s.status = 'waiting' AND NOT s.halt
   AND s.ready_at < (SELECT clock_timestamp()) - interval '2 s'
   AND (NOT {_BODY_OPEN.replace("<inner>", "i.inner")}
-       AND NOT (s.woken_by IS NOT DISTINCT FROM 'broken' AND {_STRAGGLERS.replace("<inner>", "i.inner")})
+       AND NOT (s.woken_by IS NOT DISTINCT FROM 'broken' AND {_GOES_ON.replace("<inner>", "i.inner")})
        OR s.woken_by = 'broken' AND EXISTS (
            SELECT FROM orchestrator.step o WHERE o.execution_id = s.execution_id AND o.{OPEN} AND NOT o.halt
               AND starts_with(o.path, i.inner)))

@@ -29,8 +29,16 @@ from orchestrator.ledger.tables import FINAL
 _KILLED = "interval '30 seconds'"
 
 
+def _lost(child: str) -> str:
+    """The condition that a child goes on, or back, whose step was cancelled: it is cancelled too, if only by a sweep.
+    One that an operator has retried, say, goes on by itself, and is nobody's to wait for."""
+    return f"""{child}.status NOT IN ({FINAL}) AND EXISTS (
+            SELECT FROM orchestrator.step l
+            WHERE l.execution_id = {child}.parent_id AND l.path = {child}.parent_path AND l.status = 'cancelled')"""
+
+
 #: A child `g` of an execution `c` that has ended without it.
-_LEFT_OPEN = f"c.status IN ({FINAL}) AND g.status NOT IN ({FINAL})"
+_LEFT_OPEN = f"c.status IN ({FINAL}) AND {_lost('g')}"
 
 
 def at_work(execution: str) -> str:
@@ -49,7 +57,7 @@ def at_work(execution: str) -> str:
 
 def at_work_within(execution: str, inner: str) -> str:
     """Likewise for the steps whose paths begin with `inner`, another SQL expression, or for children of these; and that
-    one of these children goes on, or back."""
+    one of these children has lost, and goes on or back."""
     return f"""(EXISTS (
         SELECT FROM orchestrator.straggler g JOIN orchestrator.execution c ON c.id = g.execution_id
         WHERE c.id = {execution} AND starts_with(g.path, {inner})
@@ -57,7 +65,7 @@ def at_work_within(execution: str, inner: str) -> str:
     OR EXISTS (
         SELECT FROM orchestrator.execution c LEFT JOIN orchestrator.execution g ON g.parent_id = c.id AND {_LEFT_OPEN}
         WHERE c.parent_id = {execution} AND starts_with(c.parent_path, {inner})
-          AND (g.id IS NOT NULL OR c.status NOT IN ({FINAL}))))"""
+          AND (g.id IS NOT NULL OR {_lost("c")})))"""
 
 
 _TOLD = """EXISTS (

@@ -158,14 +158,16 @@ class LostConnection(bootsteps.StartStopStep):
 
 
 class Reconnection(bootsteps.Step):
-    """Asks for a broker that is away every `RECONNECT` seconds; Celery has no setting for it."""
+    """Asks for a broker that is away every `RECONNECT` seconds; Celery has no setting for it. An application that says
+    how often to ask before the worker ends has Celery's own waits in mind, and keeps them."""
 
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         ensure = parent.ensure_connected
 
         def ensure_connected(connection: Any) -> Any:
             evenly = {"interval_start": RECONNECT, "interval_step": 0, "interval_max": RECONNECT}
-            connection.ensure_connection = partial(connection.ensure_connection, **evenly)
+            if parent.app.conf.broker_connection_max_retries is None:
+                connection.ensure_connection = partial(connection.ensure_connection, **evenly)
             return ensure(connection)
 
         parent.ensure_connected = ensure_connected

@@ -32,7 +32,7 @@ from orchestrator.kinds.kind import (
     Spawn,
     Start,
 )
-from orchestrator.ledger import halts, machines, parks, signals, walks
+from orchestrator.ledger import executions, halts, machines, parks, signals, walks
 from orchestrator.ledger.claims import Claim, Facts, Settled, Woken
 from orchestrator.ledger.controls import cancel
 from orchestrator.model.identity import new_id
@@ -233,8 +233,10 @@ class Control:
 
     def _take_back(self, connection: Connection, parent: str, child: str) -> None:
         """Cancel a child whose step was cancelled after it was started; one that was not started is not there. Whoever
-        has cancelled its parent may have let it go on alone."""
-        cancel(connection, child, "the step that waits for it was cancelled", parent=parent)
+        has cancelled its parent may have let it go on alone, or what it did stand."""
+        about = executions.about(connection, parent)
+        undo = None if about is None or about.rollback else False
+        cancel(connection, child, "the step that waits for it was cancelled", undo=undo, parent=parent)
         advance(self._core, connection, child)
 
     def _emit(self, held: Claim, emit: Emit) -> Succeeded:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -91,6 +92,8 @@ class Node:
     env: dict[str, str] = field(repr=False)
     #: a or b: which proxies it goes through.
     side: str = "a"
+    #: Bytes of its log that were there before it was started.
+    logged: int = 0
 
     @property
     def pid(self) -> int:
@@ -298,7 +301,9 @@ class Stack:
         return self._start_node(name, argv, self.environment("a"), "a")
 
     def _start_node(self, name: str, argv: list[str], env: dict[str, str], side: str) -> Node:
-        node = Node(name=name, process=self.processes.start(name, argv, env), argv=argv, env=env, side=side)
+        before = self.nodes[name].process.log.stat().st_size if name in self.nodes else 0
+        process = self.processes.start(name, argv, env)
+        node = Node(name=name, process=process, argv=argv, env=env, side=side, logged=before)
         self.nodes[name] = node
         self.excused.discard(name)
         return node
@@ -372,6 +377,9 @@ class Stack:
             if not node.alive:
                 self.start_again(name, wait=False)
         self.await_workers()
+        # Whoever is hit while it starts ends, with an error: its supervisor would start it again.
+        for node in (node for node in self.nodes.values() if "beat" in node.argv):
+            self.until(partial(_begun, node), f"{node.name} is up")
 
     def _database_answers(self) -> bool:
         engine = create_engine(self.database_url("a"), poolclass=NullPool)
@@ -437,6 +445,13 @@ class Stack:
                     self.orchestrator.signal(str(execution), "go", {}, id="go")
             time.sleep(0.1)
         return left
+
+
+def _begun(beat: Node) -> bool:
+    """Whether a beat says that it has begun, or has ended."""
+    with beat.process.log.open("rb") as log:
+        log.seek(beat.logged)
+        return not beat.alive or b"beat: Starting" in log.read()
 
 
 _UNFINISHED = """

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, Engine
 from ledger.clients import Client
 from ledger.driver import OTHER, QUEUE, Begun, Ledger
 from orchestrator.engine import reopen
-from orchestrator.engine.advance import child_ended
+from orchestrator.engine.advance import advance, child_ended
+from orchestrator.engine.core import Core
 from orchestrator.engine.saga import undo_ended
 from orchestrator.engine.start import Options
 from orchestrator.errors import ControlRefused
@@ -133,6 +134,22 @@ def test_its_end_advances_the_one_that_waits_for_it(ledger: Ledger, sweeper: Cli
     assert ledger.step(begun, "undo:child").status == "ready"
 
 
+def test_what_an_operator_has_retried_of_an_ended_child_is_not_waited_for(ledger: Ledger, sweeper: Client) -> None:
+    begun = ledger.begin(ledger.target_of(starts("child"), Step(id="beside", activity="do", compensation=UNDO)))
+    child = child_of(ledger, begun, "child", starts("inner"))
+    within = child_of(ledger, child, "inner")
+    fail(ledger, within)
+    assert ledger.do(children.wake, within.id)
+    fail(ledger, child, "inner")
+    sweeper.retry(within.id, actor="ann")
+    ledger.succeed(begun, "beside")
+    ledger.flag(begun, "failing")
+    ledger.do(halts.drain, begun.id)
+    assert ledger.do(stragglers.of, begun.id) == []
+    assert ledger.do(halts.begin_undo, begun.id, [("beside", QUEUE)])
+    assert ledger.status(within) == "running"
+
+
 def test_what_succeeded_is_not_compensated_by_hand_beside_it(ledger: Ledger, sweeper: Client) -> None:
     _, child, loser = won(ledger)
     standing = ledger.do(reopens.standing, child.id)
@@ -184,7 +201,7 @@ def test_children_that_a_retry_has_not_come_to_are_retried_by_the_sweep_and_not_
 ) -> None:
     begun, made = family(ledger)
 
-    def die(*args: object) -> None:
+    def die(*args: object, **options: object) -> None:
         raise SystemExit
 
     with monkeypatch.context() as broken, sweeper.core.database.connect() as connection:
@@ -206,6 +223,63 @@ def test_children_that_a_retry_has_not_come_to_are_retried_by_the_sweep_and_not_
     assert ledger.step(begun, "c").status == "ready"
     assert ledger.step(begun, "c").woken_by == "broken"
     assert {path: ledger.step(begun, path).status for path in "ab"} == {"a": "waiting", "b": "waiting"}
+
+
+def test_a_late_message_of_a_child_does_not_tell_of_an_end_that_is_passed_over(
+    ledger: Ledger, sweeper: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, made = family(ledger)
+
+    def come_late(core: Core, connection: Connection, child: str, by: By) -> None:
+        # The others come first: a worker finds each at its end.
+        for each in made:
+            advance(core, connection, each.id, ())
+        assert {path: ledger.step(begun, path).status for path in "abc"} == dict.fromkeys("abc", "waiting")
+        retry_awaited(core, connection, child, by)
+
+    retry_awaited = reopen.retry_awaited
+    monkeypatch.setattr(reopen, "retry_awaited", come_late)
+    sweeper.retry(begun.id, actor="ann")
+    assert [ledger.status(each) for each in (begun, *made)] == ["running"] * 4
+
+
+def test_a_child_that_cannot_be_retried_is_told_of_all_the_same(ledger: Ledger, sweeper: Client) -> None:
+    begun, made = family(ledger)
+    purged = made[1]
+    ledger.sql("UPDATE orchestrator.execution SET purged_at = now() WHERE id = :e", e=purged.id)
+    with sweeper.core.database.connect() as connection:
+        # Not by the command, which would refuse to begin.
+        reopen.retry(sweeper.core, connection, begun.id, ANN)
+    assert [ledger.status(each) for each in made] == ["running", "cancelled", "running"]
+    assert ledger.step(begun, "b").woken_by == "broken"
+
+
+@pytest.mark.parametrize("still", ["paused", "maintenance"])
+def test_a_sweep_retries_no_child_while_nothing_of_its_parent_begins(
+    ledger: Ledger, sweeper: Client, monkeypatch: pytest.MonkeyPatch, still: str
+) -> None:
+    begun, made = family(ledger)
+    with monkeypatch.context() as broken:
+        broken.setattr(reopen, "retry_awaited", lambda *args: None)
+        sweeper.retry(begun.id, actor="ann")
+    assert ledger.status(begun) == "running"
+    begin: dict[str, Callable[[], object]] = {
+        "paused": lambda: sweeper.pause(begun.id, actor="ann"),
+        "maintenance": lambda: sweeper.maintenance(True, actor="ann"),
+    }
+    end_it: dict[str, Callable[[], object]] = {
+        "paused": lambda: sweeper.resume(begun.id, actor="ann"),
+        "maintenance": lambda: sweeper.maintenance(False, actor="ann"),
+    }
+    begin[still]()
+    age(ledger, begun)
+    sweep(sweeper)
+    assert [ledger.status(each) for each in made] == ["cancelled"] * 3
+    assert {path: ledger.step(begun, path).status for path in "abc"} == dict.fromkeys("abc", "waiting")
+    end_it[still]()
+    age(ledger, begun)
+    sweep(sweeper)
+    assert [ledger.status(each) for each in made] == ["running"] * 3
 
 
 def test_a_retry_that_was_called_off_is_none(ledger: Ledger) -> None:

@@ -39,7 +39,7 @@ STATEMENTS: Final[dict[str, tuple[TextClause, dict[str, Any]]]] = {
     "ASLEEP": (parks.ASLEEP, {"limit": 100}),
     "WAKE_FOR_BODY": (parks.WAKE_FOR_BODY, {"path": "block", "inner": "block["}),
     "UNTOLD": (children.UNTOLD, {"limit": 100}),
-    "WAKE": (children.WAKE, {"child": "00000000-0000-7000-8000-000000000000"}),
+    "WAKE": (children.WAKE, {"child": "00000000-0000-7000-8000-000000000000", "anyway": False}),
     "OPEN_CHILDREN": (children.OPEN_CHILDREN, {"inner": "block["}),
     "JOIN": (joins.JOIN, {"path": "join", "when_skipped": "[]", "when_dead": "[]"}),
     "LOST": (joins.LOST, {"limit": 100}),
