@@ -5,8 +5,8 @@ Each is what a crash between two statements leaves behind; `advance` takes them 
 One that waits for a part of it to go back is not among them, nor one that waits for its children to, or for stragglers:
 the end of each of these advances it. Whoever ends one may die before that; then it is open no more, or the note is
 gone, and the execution is found. What waits so may do that for hours, and be many: among them, others would not be
-found. Whoever has drained a parent may die before it cancels the children; then one of them goes forward
-still, and the parent is found, too.
+found. Whoever has drained a parent may die before it cancels the children; then one of them goes forward still, and the
+parent is found, too, or the child by itself, as its step is cancelled (ledger/children.py).
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nodes.activities import count_and_sum, echo, fail, hold, padded, total
 from orchestrator import (
     RetryPolicy,
+    Workflow,
     block,
     case,
     choice,
@@ -94,12 +95,19 @@ lost_in_child = workflow(
     parallel(step("quick", hold, {"gate": "quick"}), step("slow", hold, compensation=compensation(echo))),
     step("winner", echo, join="any"),
 )
-parent_of_losers = workflow(
-    "parent-of-losers",
-    step("before", echo, compensation=compensation(echo)),
-    subworkflow("child", lost_in_child),
-    step("fails", fail, BUSINESS | {"gate": "refusal"}),
-)
+
+
+def parent_of(name: str, child: Workflow) -> Workflow:
+    """One that fails, and goes back, once its child has ended."""
+    return workflow(
+        name,
+        step("before", echo, compensation=compensation(echo)),
+        subworkflow("child", child),
+        step("fails", fail, BUSINESS | {"gate": "refusal"}),
+    )
+
+
+parent_of_losers = parent_of("parent-of-losers", lost_in_child)
 
 keeps_losers = workflow("keeps-losers", subworkflow("child", lost_in_child))
 grandparent_of_losers = workflow(
@@ -116,12 +124,7 @@ lost_by_child = workflow(
     parallel(step("quick", hold, {"gate": "quick"}), subworkflow("slow", holds)),
     step("winner", echo, join="any"),
 )
-parent_of_race = workflow(
-    "parent-of-race",
-    step("before", echo, compensation=compensation(echo)),
-    subworkflow("child", lost_by_child),
-    step("fails", fail, BUSINESS | {"gate": "refusal"}),
-)
+parent_of_race = parent_of("parent-of-race", lost_by_child)
 
 none_wins = workflow(
     "none-wins",
